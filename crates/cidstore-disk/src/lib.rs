@@ -1,0 +1,109 @@
+//! The one narrow door to the disk: the [`Disk`] and [`File`] traits under the log, the catalog and
+//! the run files.
+//!
+//! **Owns** the real file system ([`RealDisk`]), the simulated medium for tests ([`sim::SimDisk`]),
+//! the lock of a store, and the error that names operation and path.
+//!
+//! **Knows nothing of** logs, runs, HDF5 or triples.
+//!
+//! **Invariants**
+//! - Nothing is durable before `sync_data`, `sync_all` (a file's bytes) or `sync_dir` (its name).
+//! - A failed sync is never retried by this crate: the caller latches.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A failed operation: what was tried on which path.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {op} {}: {source}", path.display())]
+pub struct DiskError {
+    /// The operation, as a verb: `open`, `write`, `sync`, …
+    pub op: &'static str,
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Result of a disk operation.
+pub type Result<T> = std::result::Result<T, DiskError>;
+
+/// How [`Disk::open`] opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Open {
+    /// An existing file, for reading.
+    Read,
+    /// An existing file, for reading and writing.
+    Write,
+    /// A new file, for reading and writing; fails if it exists.
+    Create,
+}
+
+/// A file system, real or simulated. Paths are used as they are given.
+pub trait Disk: Send + Sync + 'static {
+    /// Opens or creates a file.
+    fn open(&self, path: &Path, how: Open) -> Result<Arc<dyn File>>;
+    /// Names (not paths) in a directory, sorted.
+    fn list(&self, dir: &Path) -> Result<Vec<String>>;
+    /// Whether the path exists.
+    fn exists(&self, path: &Path) -> Result<bool>;
+    /// Creates a directory and its missing parents; fine if it exists. Durable when it returns.
+    fn create_dir_all(&self, dir: &Path) -> Result<()>;
+    /// Renames, replacing what is at `to`. Durable after `sync_dir` of the directory.
+    fn rename(&self, from: &Path, to: &Path) -> Result<()>;
+    /// Removes a file. Durable after `sync_dir` of the directory.
+    fn remove(&self, path: &Path) -> Result<()>;
+    /// Makes names created, renamed and removed in `dir` durable.
+    fn sync_dir(&self, dir: &Path) -> Result<()>;
+    /// Maps a whole file for reading. The file must not be changed while the map lives.
+    fn map(&self, path: &Path) -> Result<Arc<dyn Map>>;
+    /// Bytes that an unprivileged process may still write to the file system of `dir`.
+    fn available_bytes(&self, dir: &Path) -> Result<u64>;
+}
+
+/// An open file. Closed when dropped.
+pub trait File: Send + Sync {
+    /// Its path, for messages.
+    fn path(&self) -> &Path;
+    /// Length in bytes.
+    fn len(&self) -> Result<u64>;
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Reads until `buf` is full or the file ends; returns how many bytes it read.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize>;
+    /// Writes all of `bytes`, growing the file where needed.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()>;
+    /// Reserves space up to `len` and grows the file to it; the new bytes read as zero.
+    fn allocate(&self, len: u64) -> Result<()>;
+    /// Cuts or grows the file to `len` bytes.
+    fn set_len(&self, len: u64) -> Result<()>;
+    /// Makes its bytes durable, and its length as far as reading them back needs it (fdatasync).
+    fn sync_data(&self) -> Result<()>;
+    /// Makes its bytes and all its attributes durable (fsync).
+    fn sync_all(&self) -> Result<()>;
+}
+
+/// A file's bytes in memory, read-only.
+pub trait Map: Send + Sync {
+    /// All of them.
+    fn bytes(&self) -> &[u8];
+    /// Tells that a range will be read once, front to back; a hint.
+    fn will_scan(&self, _range: std::ops::Range<usize>) {}
+    /// Tells that a range will not be needed soon, so that it need not stay resident; a hint.
+    fn release(&self, _range: std::ops::Range<usize>) {}
+}
+
+impl DiskError {
+    /// Whether the file or directory does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+
+    /// Whether the medium, or the user's share of it, is full (ENOSPC, EDQUOT).
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
