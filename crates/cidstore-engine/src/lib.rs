@@ -1,1 +1,29 @@
+//! The engine: what is true after each mutation, and answers about it.
+//!
+//! **Owns** runs in memory and in HDF5, the catalog, snapshots, queries, merging, sealing, recovery.
+//!
+//! **Knows nothing of** sockets, Redis, threads and clocks: everything here is synchronous, takes
+//! time from its caller, and touches the disk only through [`cidstore_disk::Disk`].
+//!
+//! **Invariants**
+//! - A mutation is in the log before it is visible; the log is the truth, runs follow it.
+//! - Runs are immutable and ordered by age; the newest run that mentions a triple decides about it.
+//!   Only adjacent runs are merged, so that this order is never disturbed.
+//! - In the list, runs in files come before runs in memory; the catalog names exactly the former,
+//!   and they hold the effects of exactly the mutations up to its sealed sequence number.
+//! - A run file is written once, synced, renamed into place and never changed; it is removed after
+//!   the catalog no longer names it and the last snapshot that holds it is gone.
+//! - Only the module [`hdf5`] knows HDF5.
 
+pub mod column;
+pub mod order;
+pub mod policy;
+pub mod run;
+pub mod snapshot;
+
+mod builder;
+mod filter;
+mod kway;
+mod merge;
+mod search;
+pub mod seal;

@@ -1,0 +1,298 @@
+//! Merging adjacent runs into one. Sequential work over sorted inputs; nothing is sorted again.
+//!
+//! The rows are merged first, which yields the [`Merge`]: for every input row its number in the
+//! result, or that it is gone. The other orders and the hash index are then merged by themselves
+//! and translated by those numbers, so that no order needs the result's rows.
+
+use crate::builder::TextsBuilder;
+use crate::column::Column;
+use crate::filter;
+use crate::kway::KWay;
+use crate::order::{Order, Row};
+use crate::run::{FILTER_ROWS_MIN, Filters, Rows, Run};
+use std::sync::Arc;
+
+/// Most runs that one merge takes.
+pub const MERGE_RUNS_MAX: usize = 64;
+
+/// Marks an input row that has no place in the result.
+const GONE: u32 = u32::MAX;
+
+/// After so many rows gathered in another order, the inputs' pages are given back: a merge need not
+/// keep whole files resident.
+const RELEASE_ROWS: usize = 1 << 20;
+
+/// What becomes of the rows of adjacent runs.
+pub struct Merge<'a> {
+    runs: &'a [Arc<Run>],
+    /// By input and row: the row's number in the result, or `GONE`.
+    triples: Vec<Vec<u32>>,
+    tombstones: Vec<Vec<u32>>,
+    /// By row of the result: the input it comes from.
+    triple_from: Vec<u8>,
+    tombstone_from: Vec<u8>,
+}
+
+/// The indexes of a merged run.
+pub struct Indexes {
+    /// Orders of the triples.
+    pub pos: Vec<u32>,
+    /// See [`Rows::osp`].
+    pub osp: Vec<u32>,
+    /// Orders of the tombstones.
+    pub tombstone_pos: Vec<u32>,
+    /// See [`Rows::osp`].
+    pub tombstone_osp: Vec<u32>,
+    /// See [`Run::hash_prefix`].
+    pub hash_prefix: Vec<u32>,
+    /// See [`Run::hash_row`].
+    pub hash_row: Vec<u32>,
+    /// See [`Filters`].
+    pub filters: [Vec<u8>; 3],
+}
+
+impl<'a> Merge<'a> {
+    /// Merges the rows of adjacent runs, oldest first. With `bottom`, nothing older exists, and
+    /// tombstones have nothing left to hide.
+    ///
+    /// # Panics
+    /// With more than [`MERGE_RUNS_MAX`] runs.
+    pub fn new(runs: &'a [Arc<Run>], bottom: bool) -> Self {
+        assert!(runs.len() <= MERGE_RUNS_MAX, "a merge of {} runs", runs.len());
+        let gone = |rows: fn(&Run) -> &Rows| -> Vec<Vec<u32>> {
+            runs.iter().map(|run| vec![GONE; rows(run).spo.len()]).collect()
+        };
+        let mut merge = Self {
+            runs,
+            triples: gone(|run| &run.triples),
+            tombstones: gone(|run| &run.tombstones),
+            triple_from: Vec::new(),
+            tombstone_from: Vec::new(),
+        };
+        // Streams 2i and 2i+1 are run i's triples and tombstones.
+        let mut rows = KWay::new(runs.iter().flat_map(|run| {
+            [&run.triples, &run.tombstones].map(|rows| (rows.sorted(Order::Spo), 0..rows.spo.len()))
+        }));
+        let mut read = 0;
+        while let Some((newest, _)) = rows.next_newest(|_| ()) {
+            let run = newest.stream / 2;
+            if newest.stream % 2 == 0 {
+                merge.triples[run][newest.position] = merge.triple_from.len() as u32;
+                merge.triple_from.push(run as u8);
+            } else if !bottom {
+                merge.tombstones[run][newest.position] = merge.tombstone_from.len() as u32;
+                merge.tombstone_from.push(run as u8);
+            }
+            merge.release_now_and_then(&mut read);
+        }
+        merge
+    }
+
+    fn release_now_and_then(&self, read: &mut usize) {
+        *read += 1;
+        if read.is_multiple_of(RELEASE_ROWS) {
+            self.release();
+        }
+    }
+
+    /// Gives back the pages of the inputs' rows.
+    fn release(&self) {
+        for run in self.runs {
+            run.triples.spo.release(0..run.triples.spo.len());
+        }
+    }
+
+    /// Number of triples in the result.
+    pub fn triples_len(&self) -> usize {
+        self.triple_from.len()
+    }
+
+    /// Number of tombstones in the result.
+    pub fn tombstones_len(&self) -> usize {
+        self.tombstone_from.len()
+    }
+
+    /// For each triple of the result in order: its input and its row number there.
+    fn sources<'b>(from: &'b [u8], numbers: &'b [Vec<u32>]) -> impl Iterator<Item = (usize, usize)> + use<'b> {
+        let mut next = vec![0; numbers.len()];
+        from.iter().map(move |run| {
+            let run = usize::from(*run);
+            let row = next[run] + numbers[run][next[run]..].iter().take_while(|number| **number == GONE).count();
+            next[run] = row + 1;
+            (run, row)
+        })
+    }
+
+    /// The triples of the result in order.
+    pub fn triples(&self) -> impl Iterator<Item = &'a Row> {
+        let rows: Vec<&'a [Row]> = self.runs.iter().map(|run| &*run.triples.spo).collect();
+        let mut read = 0;
+        Self::sources(&self.triple_from, &self.triples).map(move |(run, row)| {
+            self.release_now_and_then(&mut read);
+            &rows[run][row]
+        })
+    }
+
+    /// The tombstones of the result in order.
+    pub fn tombstones(&self) -> impl Iterator<Item = &'a Row> {
+        let rows: Vec<&'a [Row]> = self.runs.iter().map(|run| &*run.tombstones.spo).collect();
+        Self::sources(&self.tombstone_from, &self.tombstones).map(move |(run, row)| &rows[run][row])
+    }
+
+    /// `created_at` of the triples of the result in order.
+    pub fn created_at(&self) -> impl Iterator<Item = f64> {
+        let columns: Vec<&[f64]> = self.runs.iter().map(|run| &*run.created_at).collect();
+        Self::sources(&self.triple_from, &self.triples).map(move |(run, row)| columns[run][row])
+    }
+
+    /// The metadata of the result's triples.
+    pub fn texts(&self) -> TextsBuilder {
+        let mut places: Vec<(u32, usize, u32)> = Vec::new();
+        for (i, run) in self.runs.iter().enumerate() {
+            let numbers = run.metadata.row.iter().map(|row| (self.triples[i][*row as usize], i, *row));
+            places.extend(numbers.filter(|(number, _, _)| *number != GONE));
+        }
+        places.sort_unstable();
+        let mut texts = TextsBuilder::default();
+        for (number, run, row) in places {
+            if let Some(text) = self.runs[run].metadata.get(row) {
+                texts.push(number, text.as_bytes());
+            }
+        }
+        texts
+    }
+
+    /// The indexes and filters of the result.
+    pub fn indexes(&self) -> Indexes {
+        let filtered = self.triples_len() + self.tombstones_len() >= FILTER_ROWS_MIN;
+        let subject = filter::build(&if filtered { self.subject_hashes() } else { Vec::new() });
+        let mut keys = Vec::new();
+        let mut orders = |order| {
+            keys.clear();
+            let mut add = |key: &[u8]| {
+                if filtered {
+                    keys.push(filter::key_hash(key));
+                }
+            };
+            let triples = self.permutation(order, &self.triples, |run| &run.triples, &mut add);
+            let tombstones = self.permutation(order, &self.tombstones, |run| &run.tombstones, &mut add);
+            (triples, tombstones, filter::build(&keys))
+        };
+        let (pos, tombstone_pos, predicate_object) = orders(Order::Pos);
+        let (osp, tombstone_osp, object) = orders(Order::Osp);
+        drop(keys);
+        let (hash_prefix, hash_row) = self.hashes();
+        self.release();
+        let filters = [subject, predicate_object, object];
+        Indexes { pos, osp, tombstone_pos, tombstone_osp, hash_prefix, hash_row, filters }
+    }
+
+    /// Hashes of the result's subjects, each once among the triples and once among the tombstones.
+    fn subject_hashes(&self) -> Vec<u64> {
+        let mut hashes = Vec::new();
+        let mut add = |rows: &mut dyn Iterator<Item = &'a Row>| {
+            let mut last: Option<&Row> = None;
+            for row in rows {
+                if last.is_none_or(|last| last[..32] != row[..32]) {
+                    hashes.push(filter::key_hash(&row[..32]));
+                }
+                last = Some(row);
+            }
+        };
+        add(&mut self.triples());
+        add(&mut self.tombstones());
+        hashes
+    }
+
+    /// The result's permutation for an order. `distinct` is told of each distinct leading part
+    /// (predicate‖object, or object).
+    fn permutation(
+        &self,
+        order: Order,
+        numbers: &[Vec<u32>],
+        rows: fn(&Run) -> &Rows,
+        distinct: &mut impl FnMut(&[u8]),
+    ) -> Vec<u32> {
+        let sorted: Vec<_> = self.runs.iter().map(|run| rows(run).sorted(order)).collect();
+        let mut merged = KWay::new(sorted.iter().map(|sorted| (*sorted, 0..sorted.len())));
+        let length = if order == Order::Pos { 64 } else { 32 };
+        let mut permutation = Vec::new();
+        let mut last: Option<[u8; 64]> = None;
+        let mut read = 0;
+        while let Some(front) = merged.front() {
+            let row = sorted[front.stream].row_number(front.position);
+            let number = numbers[front.stream][row as usize];
+            if number != GONE {
+                permutation.push(number);
+                if last.is_none_or(|last| last[..length] != merged.key()[..length]) {
+                    distinct(&merged.key()[..length]);
+                    last = merged.key()[..64].try_into().ok();
+                }
+            }
+            merged.advance();
+            self.release_now_and_then(&mut read);
+        }
+        permutation
+    }
+
+    /// The result's hash index: merged by prefix alone, no hash is computed again.
+    fn hashes(&self) -> (Vec<u32>, Vec<u32>) {
+        let (mut prefixes, mut rows) = (Vec::new(), Vec::new());
+        let mut next = vec![0; self.runs.len()];
+        let mut heap: std::collections::BinaryHeap<_> = self
+            .runs
+            .iter()
+            .enumerate()
+            .filter_map(|(i, run)| run.hash_prefix.first().map(|prefix| std::cmp::Reverse((*prefix, i))))
+            .collect();
+        while let Some(mut top) = heap.peek_mut() {
+            let std::cmp::Reverse((prefix, i)) = *top;
+            let run = &self.runs[i];
+            let number = self.triples[i][run.hash_row[next[i]] as usize];
+            if number != GONE {
+                prefixes.push(prefix);
+                rows.push(number);
+            }
+            next[i] += 1;
+            match run.hash_prefix.get(next[i]) {
+                Some(prefix) => *top = std::cmp::Reverse((*prefix, i)),
+                None => {
+                    std::collections::binary_heap::PeekMut::pop(top);
+                }
+            }
+        }
+        (prefixes, rows)
+    }
+
+    /// The merged run in memory.
+    pub fn into_memory(self, id: u64) -> Run {
+        let indexes = self.indexes();
+        let [subject, predicate_object, object] = indexes.filters.map(Column::Owned);
+        Run {
+            id,
+            seqs: self.seqs(),
+            triples: Rows {
+                spo: Column::Owned(self.triples().copied().collect()),
+                pos: Column::Owned(indexes.pos),
+                osp: Column::Owned(indexes.osp),
+            },
+            created_at: Column::Owned(self.created_at().collect()),
+            hash_prefix: Column::Owned(indexes.hash_prefix),
+            hash_row: Column::Owned(indexes.hash_row),
+            metadata: self.texts().finish(),
+            tombstones: Rows {
+                spo: Column::Owned(self.tombstones().copied().collect()),
+                pos: Column::Owned(indexes.tombstone_pos),
+                osp: Column::Owned(indexes.tombstone_osp),
+            },
+            filters: Filters { subject, predicate_object, object },
+            file: None,
+        }
+    }
+
+    /// First and last sequence number of the result.
+    pub fn seqs(&self) -> (u64, u64) {
+        let first = self.runs.first().map_or(0, |run| run.seqs.0);
+        (first, self.runs.last().map_or(0, |run| run.seqs.1))
+    }
+}

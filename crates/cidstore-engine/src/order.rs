@@ -1,0 +1,144 @@
+//! The three orders in which rows are kept, and the keys they are compared by.
+//!
+//! A key is a row rotated so that plain byte comparison is comparison in the order: `S‖P‖O` as it
+//! is, `P‖O‖S`, or `O‖S‖P`. With three orders every combination of bound parts is a prefix of one.
+
+use cidstore_types::{Cid, Pattern, Triple};
+use std::cmp::Ordering;
+
+/// The 96 bytes of a triple.
+pub type Row = [u8; Triple::BYTES];
+
+/// A row rotated into an order.
+pub type Key = [u8; Triple::BYTES];
+
+/// An order of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Order {
+    /// Subject, predicate, object: the order in which rows are stored.
+    Spo = 0,
+    /// Predicate, object, subject: by a permutation.
+    Pos = 1,
+    /// Object, subject, predicate: by a permutation.
+    Osp = 2,
+}
+
+impl Order {
+    /// Where a key of this order begins in a row.
+    fn start(self) -> usize {
+        self as usize * 32
+    }
+
+    /// The key of a row.
+    pub fn key(self, row: &Row) -> Key {
+        let (head, tail) = row.split_at(self.start());
+        let mut key = [0; Triple::BYTES];
+        key[..tail.len()].copy_from_slice(tail);
+        key[tail.len()..].copy_from_slice(head);
+        key
+    }
+
+    /// The row of a key: the inverse of [`Order::key`].
+    pub fn row(self, key: &Key) -> Row {
+        let (head, tail) = key.split_at(Triple::BYTES - self.start());
+        let mut row = [0; Triple::BYTES];
+        row[..tail.len()].copy_from_slice(tail);
+        row[tail.len()..].copy_from_slice(head);
+        row
+    }
+
+    /// Compares a row's key with a key, without building the former.
+    pub fn compare(self, row: &Row, key: &Key) -> Ordering {
+        let (head, tail) = row.split_at(self.start());
+        let (first, second) = key.split_at(tail.len());
+        tail.cmp(first).then_with(|| head.cmp(second))
+    }
+
+    /// Compares two rows in this order.
+    pub fn compare_rows(self, a: &Row, b: &Row) -> Ordering {
+        let start = self.start();
+        a[start..].cmp(&b[start..]).then_with(|| a[..start].cmp(&b[..start]))
+    }
+}
+
+/// What a pattern asks of the index: all keys of `order` that begin with `prefix`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix {
+    /// The order to read.
+    pub order: Order,
+    bytes: Key,
+    len: usize,
+}
+
+impl Prefix {
+    /// The order and prefix that answer a pattern.
+    pub fn of(pattern: &Pattern) -> Self {
+        let Pattern { s, p, o } = *pattern;
+        let (order, parts) = match (s, p, o) {
+            (_, None, None) | (Some(_), Some(_), _) => (Order::Spo, [s, p, o]),
+            (None, Some(_), _) => (Order::Pos, [p, o, None]),
+            (_, None, Some(_)) => (Order::Osp, [o, s, None]),
+        };
+        let mut prefix = Self { order, bytes: [0; Triple::BYTES], len: 0 };
+        for Cid(part) in parts.into_iter().map_while(|part| part) {
+            prefix.bytes[prefix.len..prefix.len + 32].copy_from_slice(&part);
+            prefix.len += 32;
+        }
+        prefix
+    }
+
+    /// The bytes that keys must begin with: 0, 32, 64 or 96.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// The least key with this prefix.
+    pub fn least(&self) -> Key {
+        self.bytes
+    }
+
+    /// The greatest key with this prefix.
+    pub fn greatest(&self) -> Key {
+        let mut key = self.bytes;
+        key[self.len..].fill(0xff);
+        key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn row(bytes: &[u8]) -> Row {
+        std::array::from_fn(|i| bytes[i % bytes.len()])
+    }
+
+    proptest! {
+        #[test]
+        fn keys_rotate_and_compare_alike(a: [u8; 32], b: [u8; 32]) {
+            let (a, b) = (row(&a), row(&b[..31]));
+            for order in [Order::Spo, Order::Pos, Order::Osp] {
+                prop_assert_eq!(order.row(&order.key(&a)), a);
+                let expected = order.key(&a).cmp(&order.key(&b));
+                prop_assert_eq!(order.compare(&a, &order.key(&b)), expected);
+                prop_assert_eq!(order.compare_rows(&a, &b), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn every_pattern_is_a_prefix_that_its_matches_share() {
+        let cid = |low| Cid::from_two_lanes([0, low]);
+        let triple = Triple::new(cid(1), cid(2), cid(3));
+        for bound in 0..8 {
+            let part = |bit, value| (bound & bit != 0).then_some(value);
+            let pattern = Pattern { s: part(1, triple.s()), p: part(2, triple.p()), o: part(4, triple.o()) };
+            let prefix = Prefix::of(&pattern);
+            assert_eq!(prefix.bytes().len(), 32 * (bound as u32).count_ones() as usize, "{pattern:?}");
+            assert!(prefix.order.key(&triple.0).starts_with(prefix.bytes()), "{pattern:?}");
+            assert!((prefix.least()..=prefix.greatest()).contains(&prefix.order.key(&triple.0)));
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One state of the store, and the questions that can be asked of it.
+
+use crate::kway::KWay;
+use crate::order::{Key, Order, Prefix};
+use crate::run::{Run, Verdict};
+use cidstore_types::{Pattern, Seq, Triple, TripleHash, TripleRecord};
+use std::sync::Arc;
+
+/// An immutable list of runs, oldest first: the state after all mutations up to [`Snapshot::as_of`].
+#[derive(Default, Clone)]
+pub struct Snapshot {
+    pub(crate) runs: Vec<Arc<Run>>,
+    pub(crate) as_of: Seq,
+}
+
+/// Answer to a query: a page of matches.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Matches in the order of the index that answers the pattern, each once.
+    pub rows: Vec<Triple>,
+    /// For each row, when asked for.
+    pub records: Option<Vec<TripleRecord>>,
+    /// Where the next page begins, if there is more.
+    pub cursor: Option<Vec<u8>>,
+    /// The state that the page reflects.
+    pub as_of: Seq,
+}
+
+/// A cursor that was not made by this store for this pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the cursor does not belong to this query: expected the cursor of an earlier page of the same s, p, o")]
+pub struct CursorError;
+
+/// First byte of a cursor.
+const CURSOR_FORM: u8 = 1;
+
+fn encode_cursor(order: Order, key: &Key) -> Vec<u8> {
+    let mut cursor = vec![CURSOR_FORM, order as u8];
+    cursor.extend_from_slice(key);
+    cursor
+}
+
+fn decode_cursor(prefix: &Prefix, cursor: &[u8]) -> Result<Key, CursorError> {
+    match cursor {
+        [CURSOR_FORM, order, key @ ..] if *order == prefix.order as u8 && key.starts_with(prefix.bytes()) => {
+            key.try_into().map_err(|_| CursorError)
+        }
+        _ => Err(CursorError),
+    }
+}
+
+impl Snapshot {
+    /// The last mutation that this state includes.
+    pub fn as_of(&self) -> Seq {
+        self.as_of
+    }
+
+    /// Number of runs.
+    pub fn runs_len(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// At most `limit` matches of the pattern that come after `cursor`, with their columns if
+    /// `records`.
+    ///
+    /// # Errors
+    /// [`CursorError`].
+    pub fn query(
+        &self,
+        pattern: &Pattern,
+        limit: usize,
+        cursor: Option<&[u8]>,
+        records: bool,
+    ) -> Result<Page, CursorError> {
+        let prefix = Prefix::of(pattern);
+        let after = cursor.map(|cursor| decode_cursor(&prefix, cursor)).transpose()?;
+        let mut page = Page { as_of: self.as_of, records: records.then(Vec::new), ..Page::default() };
+        let mut matches = Matches::new(self, pattern, &prefix, after.as_ref());
+        while let Some((run, row, key)) = matches.next() {
+            if page.rows.len() == limit {
+                let last = page.rows.last().map(|row: &Triple| prefix.order.key(&row.0));
+                // A page of no rows resumes where it was asked to begin.
+                page.cursor = last.or(after).map(|key| encode_cursor(prefix.order, &key));
+                break;
+            }
+            page.rows.push(Triple(prefix.order.row(&key)));
+            if let Some(records) = &mut page.records {
+                records.push(run.record(row));
+            }
+        }
+        Ok(page)
+    }
+
+    /// Number of matches of the pattern.
+    pub fn count(&self, pattern: &Pattern) -> u64 {
+        let prefix = Prefix::of(pattern);
+        let mut matches = Matches::new(self, pattern, &prefix, None);
+        if let Some(count) = matches.len_if_single() {
+            return count;
+        }
+        let mut count = 0;
+        while matches.next().is_some() {
+            count += 1;
+        }
+        count
+    }
+
+    /// Whether the triple is present.
+    pub fn contains(&self, triple: &Triple) -> bool {
+        self.find(triple).is_some()
+    }
+
+    /// The newest run that holds the triple, and its row there, if it is present.
+    fn find(&self, triple: &Triple) -> Option<(&Run, usize)> {
+        self.runs.iter().rev().find_map(|run| Some((run, run.verdict(triple)?))).and_then(|(run, verdict)| {
+            match verdict {
+                Verdict::Present(row) => Some((&**run, row)),
+                Verdict::Deleted => None,
+            }
+        })
+    }
+
+    /// The triple with this hash, if it is present.
+    pub fn get(&self, hash: &TripleHash) -> Option<TripleRecord> {
+        let triple = self.runs.iter().rev().find_map(|run| run.find_hash(hash))?;
+        self.find(&triple).map(|(run, row)| run.record(row))
+    }
+}
+
+/// The matches of a pattern, in order, each once, deleted ones left out.
+struct Matches<'a> {
+    /// By stream: the run, and whether the stream is of its tombstones.
+    streams: Vec<(&'a Run, bool)>,
+    merged: KWay<'a>,
+    order: Order,
+    /// Set when the matches are one range of triples.
+    single: Option<u64>,
+}
+
+impl<'a> Matches<'a> {
+    fn new(snapshot: &'a Snapshot, pattern: &Pattern, prefix: &Prefix, after: Option<&Key>) -> Self {
+        let mut streams = Vec::new();
+        let mut ranges = Vec::new();
+        for run in snapshot.runs.iter().filter(|run| run.may_mention(pattern)) {
+            for (rows, tombstones) in [(&run.triples, false), (&run.tombstones, true)] {
+                let mut range = rows.range(prefix);
+                let sorted = rows.sorted(prefix.order);
+                if let Some(after) = after {
+                    let start = sorted.lower_bound(after);
+                    range.start = range.start.max(sorted.upper_bound_from(after, start));
+                }
+                if range.start < range.end {
+                    streams.push((&**run, tombstones));
+                    ranges.push((sorted, range));
+                }
+            }
+        }
+        let single = match (&ranges[..], &streams[..]) {
+            ([], _) => Some(0),
+            ([(_, range)], [(_, tombstones)]) => Some(if *tombstones { 0 } else { range.len() as u64 }),
+            _ => None,
+        };
+        Self { streams, merged: KWay::new(ranges), order: prefix.order, single }
+    }
+
+    fn len_if_single(&self) -> Option<u64> {
+        self.single
+    }
+
+    /// The next match: its run, its row number there, its key.
+    fn next(&mut self) -> Option<(&'a Run, usize, Key)> {
+        loop {
+            let (front, key) = self.merged.next_newest(|_| ())?;
+            let (run, tombstones) = self.streams[front.stream];
+            if !tombstones {
+                let row = run.triples.sorted(self.order).row_number(front.position);
+                return Some((run, row as usize, key));
+            }
+        }
+    }
+}
