@@ -1,0 +1,169 @@
+//! Settings that are each fine and cannot hold together.
+
+use super::value::Value;
+use super::{ConfigError, Loaded};
+use std::collections::BTreeMap;
+
+/// File descriptors that are kept for everything but ZeroMQ connections: run files, log segments,
+/// HTTP, Redis, the sockets' own.
+pub const DESCRIPTORS_RESERVED: u64 = 512;
+
+/// Refuses contradictions, naming the settings and where they came from.
+pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
+    let config = &loaded.config;
+    let named = |name: &str| format!("{name} = {} (from {})", config.show(name), loaded.source(name));
+    let refuse = |text: String| Err(ConfigError::Contradiction(text));
+
+    // A zero here would mean "unlimited" to the socket library, or a queue that takes nothing.
+    let positive: [(&str, u64); 23] = [
+        ("connections_max", config.connections_max as u64),
+        ("handshake_ms", config.handshake_ms.into()),
+        ("tcp_keepalive_idle_s", config.tcp_keepalive_idle_s.into()),
+        ("backlog", config.backlog.into()),
+        ("io_threads", config.io_threads.into()),
+        ("req_rcvhwm", config.req_rcvhwm.into()),
+        ("req_sndhwm", config.req_sndhwm.into()),
+        ("push_rcvhwm", config.push_rcvhwm.into()),
+        ("pub_sndhwm", config.pub_sndhwm.into()),
+        ("batch_triples_max", config.batch_triples_max as u64),
+        ("depth_max", config.depth_max as u64),
+        ("query_limit_default", config.query_limit_default as u64),
+        ("requests_per_client_max", config.requests_per_client_max as u64),
+        ("read_queue_max", config.read_queue_max as u64),
+        ("batch_size", config.batch_size as u64),
+        ("batch_bytes_max", config.batch_bytes_max.0),
+        ("writer_queue_max", config.writer_queue_max as u64),
+        ("promotion_threshold", config.promotion_threshold as u64),
+        ("pub_message_bytes_max", config.pub_message_bytes_max.0),
+        ("pub_topics_max", config.pub_topics_max as u64),
+        ("reply_bytes_per_client_max", config.reply_bytes_per_client_max.0),
+        ("message_bytes_max", config.message_bytes_max.0),
+        ("shutdown_grace_s", config.shutdown_grace_s.into()),
+    ];
+    for (name, value) in positive {
+        if value == 0 {
+            return refuse(format!("{} must be at least 1", named(name)));
+        }
+    }
+    // The socket library takes these as C ints.
+    for name in ["handshake_ms", "heartbeat_ms", "heartbeat_timeout_ms", "socket_linger_ms", "backlog"]
+        .into_iter()
+        .chain([
+            "req_rcvhwm",
+            "req_sndhwm",
+            "push_rcvhwm",
+            "pub_sndhwm",
+            "tcp_keepalive_idle_s",
+            "io_threads",
+        ])
+    {
+        if config.show(name).parse::<i32>().is_err() {
+            return refuse(format!("{} must be at most {}", named(name), i32::MAX));
+        }
+    }
+
+    let at_most: [(&str, u64, &str, u64); 6] = [
+        (
+            "query_limit_default",
+            config.query_limit_default as u64,
+            "query_limit_max",
+            config.query_limit_max as u64,
+        ),
+        ("metadata_bytes_max", config.metadata_bytes_max.0, "message_bytes_max", config.message_bytes_max.0),
+        (
+            "message_bytes_max",
+            config.message_bytes_max.0,
+            "writer_queue_bytes_max",
+            config.writer_queue_bytes_max.0,
+        ),
+        (
+            "reply_bytes_per_client_max",
+            config.reply_bytes_per_client_max.0,
+            "reply_bytes_max",
+            config.reply_bytes_max.0,
+        ),
+        (
+            "wal_segment_bytes",
+            config.wal_segment_bytes.0,
+            "wal_retain_bytes_max",
+            config.wal_retain_bytes_max.0,
+        ),
+        ("batch_size", config.batch_size as u64, "writer_queue_max", config.writer_queue_max as u64),
+    ];
+    for (small, a, large, b) in at_most {
+        if a > b {
+            return refuse(format!("{} is more than {}", named(small), named(large)));
+        }
+    }
+    if config.heartbeat_ms > 0 && config.heartbeat_timeout_ms < config.heartbeat_ms {
+        return refuse(format!("{} is less than {}", named("heartbeat_timeout_ms"), named("heartbeat_ms")));
+    }
+    if config.redis_enabled == Some(true) && config.redis_url.is_none() && config.redis_host.is_none() {
+        return refuse(format!("{}, but neither redis_url nor redis_host is set", named("redis_enabled")));
+    }
+    if config.redis_tls {
+        return refuse(format!("{}: TLS to Redis is not available in this version", named("redis_tls")));
+    }
+    if let Some(url) = &config.redis_url
+        && config.redis_enabled != Some(false)
+        && !(url.0.starts_with("redis://")
+            || url.0.starts_with("redis+unix://")
+            || url.0.starts_with("unix://"))
+    {
+        return refuse(format!("{}: expected redis://… or unix://…", named("redis_url")));
+    }
+    same_port(loaded)
+}
+
+/// Two sockets on one address.
+fn same_port(loaded: &Loaded) -> Result<(), ConfigError> {
+    let mut taken: BTreeMap<String, &str> = BTreeMap::new();
+    let config = &loaded.config;
+    let addresses = config.zmq_endpoints().into_iter().chain([("http_port", config.http_address())]);
+    for (name, address) in addresses {
+        if address.ends_with(":*") || address.ends_with(":0") {
+            continue;
+        }
+        let key = address.replace("tcp://", "").replace("*:", "0.0.0.0:");
+        if let Some(other) = taken.insert(key, name) {
+            return Err(ConfigError::Contradiction(format!(
+                "{other} (from {}) and {name} (from {}) are both {address}",
+                loaded.source(other),
+                loaded.source(name)
+            )));
+        }
+    }
+    Ok(())
+}
+
+impl super::Config {
+    /// The addresses of the ZeroMQ sockets by the setting that decides each, in the form that libzmq
+    /// binds.
+    pub fn zmq_endpoints(&self) -> Vec<(&'static str, String)> {
+        let of = |endpoint: &Option<super::Endpoint>, names: [&'static str; 2], port: u16| match endpoint {
+            Some(endpoint) => (names[0], endpoint.show()),
+            None if port == 0 => (names[1], format!("tcp://{}:*", self.bind_host)),
+            None => (names[1], format!("tcp://{}:{port}", self.bind_host)),
+        };
+        let mut all = vec![
+            of(&self.req_endpoint, ["req_endpoint", "req_port"], self.req_port),
+            of(&self.push_endpoint, ["push_endpoint", "push_port"], self.push_port),
+            of(&self.pub_endpoint, ["pub_endpoint", "pub_port"], self.pub_port),
+        ];
+        if let Some(endpoint) = &self.router_dealer_endpoint {
+            all.push(("router_dealer_endpoint", endpoint.show()));
+        }
+        all
+    }
+
+    /// The address of the HTTP server.
+    pub fn http_address(&self) -> String {
+        let host = if self.bind_host == "*" { "0.0.0.0" } else { &self.bind_host };
+        format!("{host}:{}", self.http_port)
+    }
+
+    /// Whether there is a mirror.
+    pub fn redis_wanted(&self) -> bool {
+        self.redis_enabled.unwrap_or(true) && (self.redis_url.is_some() || self.redis_host.is_some())
+    }
+}

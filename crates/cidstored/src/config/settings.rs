@@ -1,0 +1,188 @@
+//! The one table of settings. The flags, the variables, the keys of the file, the output of
+//! `cidstored config` and the table in the README all come from it.
+
+use super::value::{Bytes, Durability, Endpoint, LogFormat, PubFormat, Secret, Url, Value};
+use std::path::PathBuf;
+
+/// One row of the table: what is known about a setting beside its value.
+pub struct Setting {
+    /// Key in the file; the flag is the same with dashes.
+    pub name: &'static str,
+    /// Variables, the project's own first.
+    pub envs: &'static [&'static str],
+    /// Default, as text; empty for none.
+    pub default: &'static str,
+    /// What it does.
+    pub help: &'static str,
+}
+
+macro_rules! settings {
+    ($($(#[doc = $help:literal])+ $name:ident: $kind:ty = $default:literal, $($env:literal),+;)*) => {
+        /// The effective settings.
+        #[derive(Debug, Clone)]
+        pub struct Config {
+            $($(#[doc = $help])+ pub $name: $kind,)*
+        }
+
+        /// Every setting, in the order of the documents.
+        pub const SETTINGS: &[Setting] = &[$(Setting {
+            name: stringify!($name),
+            envs: &[$($env),+],
+            default: $default,
+            help: concat!($($help),+),
+        }),*];
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $($name: <$kind as Value>::read($default).expect("defaults are tested"),)* }
+            }
+        }
+
+        impl Config {
+            /// Sets one setting from text.
+            ///
+            /// # Errors
+            /// What was expected instead.
+            pub fn set(&mut self, name: &str, text: &str) -> Result<(), String> {
+                match name {
+                    $(stringify!($name) => self.$name = Value::read(text)?,)*
+                    _ => return Err("no such setting".into()),
+                }
+                Ok(())
+            }
+
+            /// The value of one setting as text, secrets hidden.
+            pub fn show(&self, name: &str) -> String {
+                match name {
+                    $(stringify!($name) => Value::show(&self.$name),)*
+                    _ => String::new(),
+                }
+            }
+        }
+    };
+}
+
+settings! {
+    /// The catalog file; the folders of runs and log, and the lock, lie beside it.
+    data_path: PathBuf = "/data/cidstore.h5", "CIDSTORE_DATA_PATH", "CIDSTORE_HDF5_PATH";
+    /// When a mutation is acknowledged: `fsync`, `os` (a power cut may lose the last ones) or `interval:<ms>`.
+    durability: Durability = "fsync", "CIDSTORE_DURABILITY";
+    /// Address of all sockets that have no endpoint of their own.
+    bind_host: String = "127.0.0.1", "CIDSTORE_BIND_HOST";
+    /// Port for requests (REQ, DEALER). 0 takes a free one, here and below.
+    req_port: u16 = "5555", "CIDSTORE_ZMQ_REQREP_PORT";
+    /// Full endpoint for requests; wins over the port.
+    req_endpoint: Option<Endpoint> = "", "CIDSTORE_ZMQ_ENDPOINT";
+    /// Port for mutations without replies (PUSH).
+    push_port: u16 = "5556", "CIDSTORE_ZMQ_PUSH_PORT";
+    /// Full endpoint for mutations without replies; wins over the port.
+    push_endpoint: Option<Endpoint> = "", "CIDSTORE_PUSH_PULL_ADDR";
+    /// Port for notifications (SUB).
+    pub_port: u16 = "5557", "CIDSTORE_ZMQ_PUB_PORT";
+    /// Full endpoint for notifications; wins over the port.
+    pub_endpoint: Option<Endpoint> = "", "CIDSTORE_PUB_SUB_ADDR";
+    /// A second endpoint for requests, for clients that were built for one.
+    router_dealer_endpoint: Option<Endpoint> = "", "CIDSTORE_ROUTER_DEALER_ADDR";
+    /// Port of health, metrics and control over HTTP.
+    http_port: u16 = "8000", "CIDSTORE_PORT";
+    /// Whether sockets take IPv6 addresses too.
+    ipv6: bool = "false", "CIDSTORE_IPV6";
+    /// Most open connections to the ZeroMQ sockets together; a further one is closed at once.
+    connections_max: usize = "8192", "CIDSTORE_CONNECTIONS_MAX";
+    /// A connection that has not finished its handshake by then is closed.
+    handshake_ms: u32 = "5000", "CIDSTORE_HANDSHAKE_MS";
+    /// How often a silent peer is asked whether it lives; 0 never asks.
+    heartbeat_ms: u32 = "15000", "CIDSTORE_HEARTBEAT_MS";
+    /// A peer that was asked and says nothing for so long is disconnected.
+    heartbeat_timeout_ms: u32 = "30000", "CIDSTORE_HEARTBEAT_TIMEOUT_MS";
+    /// TCP keep-alive: idle time before the first probe.
+    tcp_keepalive_idle_s: u32 = "60", "CIDSTORE_TCP_KEEPALIVE_IDLE_S";
+    /// Connections that wait to be accepted, per socket.
+    backlog: u32 = "1024", "CIDSTORE_BACKLOG";
+    /// Threads that move bytes between the network and the sockets.
+    io_threads: u32 = "1", "CIDSTORE_IO_THREADS";
+    /// Requests of one connection that are read ahead.
+    req_rcvhwm: u32 = "128", "CIDSTORE_REQ_RCVHWM";
+    /// Replies to one connection that wait to be sent; further ones are dropped and counted.
+    req_sndhwm: u32 = "4096", "CIDSTORE_REQ_SNDHWM";
+    /// Messages of one pushing connection that are read ahead.
+    push_rcvhwm: u32 = "128", "CIDSTORE_PUSH_RCVHWM";
+    /// Notifications that wait for one subscriber; it loses further ones.
+    pub_sndhwm: u32 = "2000", "CIDSTORE_PUB_SNDHWM";
+    /// How long unsent replies and notifications are kept at the end.
+    socket_linger_ms: u32 = "1000", "CIDSTORE_SOCKET_LINGER_MS";
+    /// Largest message. Up to a quarter more is answered with 413; beyond, the connection is closed.
+    message_bytes_max: Bytes = "64MiB", "CIDSTORE_MESSAGE_BYTES_MAX";
+    /// Most triples in a batch.
+    batch_triples_max: usize = "1000000", "CIDSTORE_BATCH_TRIPLES_MAX";
+    /// Deepest nesting of a request.
+    depth_max: usize = "16", "CIDSTORE_DEPTH_MAX";
+    /// Largest metadata of one triple, as JSON text.
+    metadata_bytes_max: Bytes = "64KiB", "CIDSTORE_METADATA_BYTES_MAX";
+    /// Results of a query that names no limit.
+    query_limit_default: usize = "1000", "CIDSTORE_QUERY_LIMIT_DEFAULT";
+    /// Most results a query may ask for.
+    query_limit_max: usize = "100000", "CIDSTORE_QUERY_LIMIT_MAX";
+    /// Requests of one client that may be unanswered; a further one gets 429.
+    requests_per_client_max: usize = "1024", "CIDSTORE_REQUESTS_PER_CLIENT_MAX";
+    /// Large replies that one client has not taken yet; a further one becomes a 429.
+    reply_bytes_per_client_max: Bytes = "64MiB", "CIDSTORE_REPLY_BYTES_PER_CLIENT_MAX";
+    /// Large replies that all clients together have not taken yet; a further one becomes a 429.
+    reply_bytes_max: Bytes = "256MiB", "CIDSTORE_REPLY_BYTES_MAX";
+    /// Threads for large reads and for decoding large requests; 0 takes one per two cores.
+    read_threads: usize = "0", "CIDSTORE_READ_THREADS";
+    /// Large reads and large requests that wait for such a thread; a further one gets 429.
+    read_queue_max: usize = "256", "CIDSTORE_READ_QUEUE_MAX";
+    /// Most mutations (requests) in one group commit.
+    batch_size: usize = "4096", "CIDSTORE_BATCH_SIZE";
+    /// Most bytes in one group commit, unless a single request is larger.
+    batch_bytes_max: Bytes = "16MiB", "CIDSTORE_BATCH_BYTES_MAX";
+    /// How long the writer waits for more mutations before a group commit; 0 never waits.
+    linger_us: u32 = "0", "CIDSTORE_LINGER_US";
+    /// Mutations that wait for the writer, from requests and from pushes alike: full means 429 or back-pressure.
+    writer_queue_max: usize = "16384", "CIDSTORE_WRITER_QUEUE_MAX";
+    /// Bytes of them, likewise.
+    writer_queue_bytes_max: Bytes = "128MiB", "CIDSTORE_WRITER_QUEUE_BYTES_MAX";
+    /// Rows held in memory before they are sealed into HDF5.
+    promotion_threshold: usize = "1000000", "CIDSTORE_PROMOTION_THRESHOLD";
+    /// Size of a log segment.
+    wal_segment_bytes: Bytes = "64MiB", "CIDSTORE_WAL_SEGMENT_BYTES";
+    /// Mutations of single triples that stay in the log for `changes`, at least.
+    changes_retain: u64 = "1000000", "CIDSTORE_CHANGES_RETAIN";
+    /// Over this size of the log, a mirror that is behind owes a rebuild instead of holding it.
+    wal_retain_bytes_max: Bytes = "8GiB", "CIDSTORE_WAL_RETAIN_BYTES_MAX";
+    /// Encoding of notifications: `msgpack` or `json`.
+    pub_format: PubFormat = "msgpack", "CIDSTORE_PUB_FORMAT";
+    /// Largest batch notification; larger ones are split (so are those of more than 1000 triples).
+    pub_message_bytes_max: Bytes = "64KiB", "CIDSTORE_PUB_MESSAGE_BYTES_MAX";
+    /// Most topics one subscriber may ask for; with more it is disconnected.
+    pub_topics_max: usize = "256", "CIDSTORE_PUB_TOPICS_MAX";
+    /// Whether to mirror to Redis; by default where a host or a URL is set.
+    redis_enabled: Option<bool> = "", "CIDSTORE_USE_REDIS", "CIDSEM_USE_REDIS";
+    /// Redis as one URL; wins over host, port and the rest.
+    redis_url: Option<Url> = "", "REDIS_URL", "CIDSTORE_REDIS_URL";
+    /// Host of Redis.
+    redis_host: Option<String> = "", "REDIS_HOST", "CIDSTORE_REDIS_HOST";
+    /// Port of Redis.
+    redis_port: u16 = "6379", "REDIS_PORT", "CIDSTORE_REDIS_PORT";
+    /// User of Redis.
+    redis_username: Option<String> = "", "REDIS_USERNAME", "CIDSTORE_REDIS_USERNAME";
+    /// Password of Redis.
+    redis_password: Option<Secret> = "", "REDIS_PASSWORD", "CIDSTORE_REDIS_PASSWORD";
+    /// Database of Redis.
+    redis_db: u32 = "0", "REDIS_DB", "CIDSTORE_REDIS_DB";
+    /// Whether to use TLS to Redis. Not available yet: refused when true.
+    redis_tls: bool = "false", "REDIS_TLS", "CIDSTORE_REDIS_TLS";
+    /// Put before the hash in every key in Redis.
+    redis_prefix: String = "", "CIDSTORE_REDIS_PREFIX";
+    /// Secret of the tokens (HS256) for control over HTTP; without one, control is off.
+    jwt_secret: Option<Secret> = "", "CIDSTORE_JWT_SECRET";
+    /// Form of the log lines: `text` or `json`.
+    log_format: LogFormat = "text", "CIDSTORE_LOG_FORMAT";
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or per module as `info,cidstored=debug`.
+    log_level: String = "info", "CIDSTORE_LOG", "RUST_LOG";
+    /// Where the actual addresses of all sockets are written once the daemon is ready.
+    endpoints_file: Option<PathBuf> = "", "CIDSTORE_ENDPOINTS_FILE";
+    /// How long an orderly end may take.
+    shutdown_grace_s: u32 = "9", "CIDSTORE_SHUTDOWN_GRACE_S";
+}

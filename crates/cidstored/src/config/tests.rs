@@ -1,0 +1,109 @@
+use super::*;
+
+fn load_with(args: &[&str], env: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
+    let args = ["cidstored"].iter().chain(args).copied();
+    let matches = command().try_get_matches_from(args).unwrap();
+    let env = env.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string())).collect();
+    load(&matches, &env).map(|(loaded, _)| loaded)
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
+#[test]
+fn the_command_line_is_well_formed_and_defaults_are_readable() {
+    command().debug_assert();
+    let loaded = load_with(&[], &[]).unwrap();
+    assert_eq!(loaded.config.req_port, 5555);
+    for setting in SETTINGS {
+        assert_eq!(*loaded.source(setting.name), Source::Default);
+        let shown = loaded.config.show(setting.name);
+        assert_eq!(shown, setting.default, "{}: a default stands in the form that is shown", setting.name);
+    }
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let toml = file("req_port = 1\npush_port = 2\npub_port = 3\n");
+    let path = toml.path().to_str().unwrap();
+    let env = [("CIDSTORE_ZMQ_REQREP_PORT", "11"), ("CIDSTORE_ZMQ_PUSH_PORT", "12")];
+    let loaded = load_with(&["--config", path, "--req-port", "21"], &env).unwrap();
+    let config = &loaded.config;
+    assert_eq!((config.req_port, config.push_port, config.pub_port), (21, 12, 3));
+    assert_eq!(loaded.source("req_port").to_string(), "flag --req-port");
+    assert_eq!(loaded.source("push_port").to_string(), "environment CIDSTORE_ZMQ_PUSH_PORT");
+    assert_eq!(*loaded.source("pub_port"), Source::File(path.into()));
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_source() {
+    let says = |args: &[&str], env: &[(&str, &str)], parts: &[&str]| {
+        let message = load_with(args, env).unwrap_err().to_string();
+        for part in parts {
+            assert!(message.contains(part), "{message:?} does not name {part:?}");
+        }
+    };
+    says(&["--req-port", "70000"], &[], &["req_port", "--req-port", "70000", "65535"]);
+    says(&[], &[("CIDSTORE_DURABILITY", "maybe")], &["durability", "CIDSTORE_DURABILITY", "interval:"]);
+    let both = [("CIDSEM_USE_REDIS", "0"), ("CIDSTORE_USE_REDIS", "1"), ("REDIS_HOST", "r")];
+    says(&[], &both, &["redis_enabled", "CIDSEM_USE_REDIS", "CIDSTORE_USE_REDIS"]);
+    says(&[], &[("CIDSTORE_USE_REDIS", "1")], &["redis_enabled", "redis_host"]);
+    says(&["--message-bytes-max", "1GiB"], &[], &["message_bytes_max = 1GiB", "writer_queue_bytes_max"]);
+    says(&["--http-port", "5556"], &[], &["push_port", "http_port", "5556"]);
+    says(&["--req-rcvhwm", "0"], &[], &["req_rcvhwm", "at least 1"]);
+    says(&["--backlog", "3000000000"], &[], &["backlog", "at most"]);
+
+    let toml = file("req_prot = 1\n");
+    let path = toml.path().to_str().unwrap();
+    says(&["--config", path], &[], &["req_prot", path, "did you mean \"req_port\""]);
+    let toml = file("req_port = [1]\n");
+    says(&["--config", toml.path().to_str().unwrap()], &[], &["req_port", "array"]);
+    says(&["--config", "/nowhere/x.toml"], &[], &["/nowhere/x.toml"]);
+    // A wrong line in the file is refused even where a flag wins over it.
+    let toml = file("req_port = -1\n");
+    says(&["--config", toml.path().to_str().unwrap(), "--req-port", "1"], &[], &["req_port", "-1"]);
+}
+
+#[test]
+fn endpoints_win_over_ports_and_port_0_is_a_free_one() {
+    let env = [("CIDSTORE_ZMQ_ENDPOINT", "tcp://*:7000"), ("CIDSTORE_ZMQ_REQREP_PORT", "1")];
+    let loaded = load_with(&["--push-port", "0", "--bind-host", "10.0.0.1"], &env).unwrap();
+    let endpoints: Vec<String> = loaded.config.zmq_endpoints().into_iter().map(|(_, at)| at).collect();
+    assert_eq!(endpoints, ["tcp://*:7000", "tcp://10.0.0.1:*", "tcp://10.0.0.1:5557"]);
+    assert_eq!(loaded.config.http_address(), "10.0.0.1:8000");
+}
+
+#[test]
+fn empty_variables_are_unset_and_unknown_ones_are_told() {
+    let env = [("REDIS_PASSWORD", ""), ("CIDSTORE_PROT", "1"), ("CIDSTORE_CONFIG", "")];
+    let loaded = load_with(&[], &env).unwrap();
+    assert_eq!(loaded.config.redis_password, None);
+    assert_eq!(loaded.unknown_envs, ["CIDSTORE_PROT"]);
+}
+
+#[test]
+fn the_effective_settings_hide_secrets_and_can_be_read_back() {
+    let env = [
+        ("REDIS_PASSWORD", "hunter2"),
+        ("CIDSTORE_JWT_SECRET", "hunter2"),
+        ("REDIS_URL", "redis://u:hunter2@h"),
+    ];
+    let loaded = load_with(&["--batch-size", "7"], &env).unwrap();
+    let text = effective(&loaded);
+    assert!(!text.contains("hunter2"), "{text}");
+    let toml = file(&text);
+    let again = load_with(&["--config", toml.path().to_str().unwrap()], &[]).unwrap();
+    assert_eq!(again.config.batch_size, 7);
+}
+
+#[test]
+fn the_mirror_is_on_where_there_is_a_redis() {
+    let wanted = |env: &[(&str, &str)]| load_with(&[], env).unwrap().config.redis_wanted();
+    assert!(!wanted(&[]));
+    assert!(wanted(&[("REDIS_HOST", "r")]));
+    assert!(wanted(&[("REDIS_URL", "redis://r")]));
+    assert!(!wanted(&[("REDIS_HOST", "r"), ("CIDSEM_USE_REDIS", "0")]));
+}
