@@ -1,1 +1,44 @@
+//! The mirror: a follower of the log that writes each triple to Redis or Valkey.
+//!
+//! `SET <prefix><triple hash> <JSON>` for an insert, `UNLINK` for a delete, in the order of the
+//! log, pipelined. A mutation never waits for it: what Redis misses is in the log, and a cursor
+//! tells how far Redis is.
+//!
+//! **Owns** the connection to Redis, the cursor file, the epoch key, and the state that `/status`
+//! and the metrics show.
+//!
+//! **Knows nothing of** requests, sockets of clients, runs or indexes. It reads the log; it asks
+//! the store, behind [`RebuildSource`], only for a rebuild.
+//!
+//! **Invariants**
+//! - At least once and in order: what is sent again after a failure begins at the last confirmed
+//!   seq, and the newest mutation of a triple is always sent last.
+//! - The cursor file and the epoch key may be behind what Redis holds, never ahead of it. The key
+//!   `cidstore:mirror:<store id>` (with `:<prefix>` where there is a prefix) holds a seq up to
+//!   which this Redis has everything; it is moved only where it exists, so a Redis that lost its
+//!   data shows it by having none. It cannot be taken for a triple's key, which ends in 64 hex
+//!   digits.
+//! - Memory is bounded by [`PIPELINE_BYTES_MAX`] times the few pipelines under way, whatever the lag.
+//! - Without a configured Redis there is no thread, no task, no log line.
 
+mod chunk;
+mod config;
+mod cursor;
+mod encode;
+mod failure;
+mod feed;
+mod follower;
+mod link;
+mod mirror;
+mod pace;
+mod plan;
+mod source;
+mod state;
+mod sweep;
+
+pub use config::{ConfigError, DEFAULT_PORT, MirrorConfig, PREFIX_BYTES_MAX, Secret, Target};
+pub use failure::{Category, Failure};
+pub use mirror::{Mirror, OpenError, Parts};
+pub use pace::{PIPELINE_BYTES_MAX, PIPELINE_COMMANDS_MAX};
+pub use source::{RebuildPage, RebuildSource, SourceError};
+pub use state::{Counters, LastError, MirrorState, Report, State};

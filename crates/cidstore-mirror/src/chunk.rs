@@ -1,0 +1,113 @@
+//! A pipeline's worth of commands and where it came from.
+
+use crate::encode::Encoder;
+use crate::pace::{Bounds, PIPELINE_BYTES_MAX, PIPELINE_COMMANDS_MAX};
+use cidstore_types::{Op, Row, Seq, Triple, TripleRecord};
+use redis::{Cmd, Pipeline};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Where the rows of a chunk came from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Span {
+    /// The log: rows `first..=last`, one command each, in order.
+    Log {
+        first: Seq,
+        last: Seq,
+        /// Receipt of the first row, seconds since the epoch.
+        first_received: f64,
+        /// Receipt of the last row.
+        last_received: f64,
+    },
+    /// The store, up to and with this triple.
+    Store { last: Triple },
+}
+
+/// Commands that go out together. Redis runs them in their order, so the newest wins.
+pub(crate) struct Chunk {
+    pub pipeline: Pipeline,
+    pub bytes: usize,
+    pub sets: u64,
+    pub unlinks: u64,
+    pub span: Span,
+}
+
+/// The size of pipelines, set by the side that sends, read by the side that fills.
+#[derive(Clone)]
+pub(crate) struct SharedBounds(Arc<AtomicUsize>);
+
+impl SharedBounds {
+    pub fn new() -> Self {
+        Self(Arc::new(AtomicUsize::new(PIPELINE_COMMANDS_MAX)))
+    }
+
+    pub fn get(&self) -> Bounds {
+        Bounds::with_commands(self.0.load(Relaxed))
+    }
+
+    pub fn set(&self, bounds: Bounds) {
+        self.0.store(bounds.commands, Relaxed);
+    }
+}
+
+/// Fills chunks.
+pub(crate) struct Filler {
+    encoder: Encoder,
+    shared: SharedBounds,
+    bounds: Bounds,
+    chunk: Option<Chunk>,
+}
+
+impl Filler {
+    pub fn new(prefix: &str, shared: SharedBounds) -> Self {
+        let bounds = shared.get();
+        Self { encoder: Encoder::new(prefix), shared, bounds, chunk: None }
+    }
+
+    /// Adds a row of the log.
+    pub fn log_row(&mut self, seq: Seq, op: Op, row: &Row<'_>, received: f64) {
+        let (command, bytes) = self.encoder.row(op, row);
+        let span = Span::Log { first: seq, last: seq, first_received: received, last_received: received };
+        let chunk = self.add(command, bytes, op, span);
+        if let Span::Log { last, last_received, .. } = &mut chunk.span {
+            (*last, *last_received) = (seq, received);
+        }
+    }
+
+    /// Adds a triple of the store. Returns about how many bytes it is.
+    pub fn record(&mut self, record: &TripleRecord) -> usize {
+        let (command, bytes) = self.encoder.record(record, &record.triple.hash());
+        let span = Span::Store { last: record.triple };
+        self.add(command, bytes, Op::Insert, span).span = span;
+        bytes
+    }
+
+    fn add(&mut self, command: Cmd, bytes: usize, op: Op, span: Span) -> &mut Chunk {
+        let chunk = self.chunk.get_or_insert_with(|| {
+            self.bounds = self.shared.get();
+            let pipeline = Pipeline::with_capacity(self.bounds.commands.min(64));
+            Chunk { pipeline, bytes: 0, sets: 0, unlinks: 0, span }
+        });
+        chunk.pipeline.add_command(command);
+        chunk.bytes += bytes;
+        match op {
+            Op::Insert => chunk.sets += 1,
+            Op::Delete => chunk.unlinks += 1,
+        }
+        chunk
+    }
+
+    /// Whether the chunk is to be sent before another row goes in.
+    pub fn is_full(&self) -> bool {
+        let full = |chunk: &Chunk| {
+            chunk.pipeline.len() >= self.bounds.commands
+                || chunk.bytes >= self.bounds.bytes.min(PIPELINE_BYTES_MAX)
+        };
+        self.chunk.as_ref().is_some_and(full)
+    }
+
+    /// What was filled so far, if anything.
+    pub fn take(&mut self) -> Option<Chunk> {
+        self.chunk.take()
+    }
+}

@@ -1,0 +1,175 @@
+//! What goes wrong, sorted by who can mend it, with what to do.
+
+use redis::{ErrorKind, RedisError, ServerError};
+use std::fmt;
+
+/// Who can mend a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Category {
+    /// Nobody is reached, or the connection ended or stays silent.
+    Network = 0,
+    /// Password, user, or what the user may do.
+    Auth = 1,
+    /// Redis understands but refuses: a replica, a wrong database, an unknown command.
+    Validation = 2,
+    /// Redis is out of memory, still loading, over its connections.
+    Resource = 3,
+    /// This side: the log, the store or the cursor cannot be read or written.
+    Store = 4,
+}
+
+impl Category {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Network, Self::Auth, Self::Validation, Self::Resource, Self::Store];
+
+    /// Its name in metrics and on `/status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Auth => "auth",
+            Self::Validation => "validation",
+            Self::Resource => "resource",
+            Self::Store => "store",
+        }
+    }
+}
+
+/// Why the mirror cannot go on for now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Failure {
+    /// Who can mend it.
+    pub category: Category,
+    /// What happened.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.what, self.remedy)
+    }
+}
+
+impl Failure {
+    pub(crate) fn network(what: impl Into<String>) -> Self {
+        Self { category: Category::Network, what: what.into(), remedy: REACH }
+    }
+
+    pub(crate) fn store(what: impl Into<String>, remedy: &'static str) -> Self {
+        Self { category: Category::Store, what: what.into(), remedy }
+    }
+
+    pub(crate) fn unexpected_reply(to: &str, reply: &redis::Value) -> Self {
+        let mut shown = format!("{reply:?}");
+        shown.truncate(shown.floor_char_boundary(120));
+        Self {
+            category: Category::Validation,
+            what: format!("unexpected reply to {to}: {shown}"),
+            remedy: "check that the other end is Redis 6 or Valkey 7, or newer",
+        }
+    }
+
+    /// Sorts an error reply.
+    pub(crate) fn from_server(error: &ServerError) -> Self {
+        Self::from_code(error.code(), error.details().unwrap_or_default())
+    }
+
+    fn from_code(code: &str, details: &str) -> Self {
+        let (category, remedy) = judge(code, details);
+        Self { category, what: format!("Redis says {code} {details}").trim_end().into(), remedy }
+    }
+}
+
+const REACH: &str = "check that Redis runs and that host and port are right; the mirror keeps trying";
+const PASSWORD: &str = "set the user name and password that Redis expects (REDIS_USERNAME, REDIS_PASSWORD)";
+
+/// Category and remedy of an error reply, by its code: the first word of the reply.
+fn judge(code: &str, details: &str) -> (Category, &'static str) {
+    match code {
+        "NOAUTH" | "WRONGPASS" => (Category::Auth, PASSWORD),
+        "NOPERM" => (
+            Category::Auth,
+            "let the ACL user do SET, GET, MGET, UNLINK, SCAN and PING on the mirror's keys and on cidstore:mirror:*",
+        ),
+        "READONLY" => (Category::Validation, "point the mirror at the primary, not at a replica"),
+        "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" | "TRYAGAIN" => {
+            (Category::Validation, "this is a cluster node: point the mirror at a single server")
+        }
+        "LOADING" => (Category::Resource, "Redis is loading its data: nothing to do but wait"),
+        "OOM" => (
+            Category::Resource,
+            "raise maxmemory of Redis, or free memory there; the mirror owes the rest until then",
+        ),
+        "MISCONF" => (Category::Resource, "Redis cannot save to its disk: make room there, see its log"),
+        "MASTERDOWN" | "NOREPLICAS" => {
+            (Category::Resource, "Redis misses its replication partners: see its log")
+        }
+        "BUSY" => (Category::Resource, "a script blocks Redis: end it with SCRIPT KILL"),
+        _ if details.contains("max number of clients") => {
+            (Category::Resource, "raise maxclients of Redis, or close connections")
+        }
+        _ if details.contains("without any password configured") => {
+            (Category::Auth, "Redis has no password: unset REDIS_PASSWORD, or set requirepass there")
+        }
+        _ if details.contains("invalid password") => (Category::Auth, PASSWORD),
+        _ if details.contains("DB index is out of range") || details.contains("invalid DB index") => {
+            (Category::Validation, "choose a database that Redis has (REDIS_DB)")
+        }
+        _ => (Category::Validation, "see what Redis says; the mirror keeps trying"),
+    }
+}
+
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Self {
+        match error.kind() {
+            ErrorKind::Io if error.is_timeout() => Self::network("no reply from Redis in time"),
+            ErrorKind::Io | ErrorKind::Parse => Self::network(format!("connection to Redis: {error}")),
+            ErrorKind::AuthenticationFailed => {
+                let details = error.detail().unwrap_or_default();
+                let code = details.split([' ', ':']).next().unwrap_or_default();
+                let (category, remedy) = judge(code, details);
+                let category = if category == Category::Validation { Category::Auth } else { category };
+                let remedy = if remedy.starts_with("see what") { PASSWORD } else { remedy };
+                Self { category, what: format!("Redis refuses the login: {error}"), remedy }
+            }
+            _ => match error.code() {
+                Some(code) => Self::from_code(code, error.detail().unwrap_or_default()),
+                None => Self {
+                    category: Category::Validation,
+                    what: format!("Redis: {error}"),
+                    remedy: "see what Redis says; the mirror keeps trying",
+                },
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_sorted_by_who_can_mend_them() {
+        let cases = [
+            ("NOAUTH", "Authentication required.", Category::Auth, "password"),
+            ("WRONGPASS", "invalid username-password pair", Category::Auth, "REDIS_PASSWORD"),
+            ("NOPERM", "this user has no permissions", Category::Auth, "ACL"),
+            ("READONLY", "You can't write against a read only replica.", Category::Validation, "primary"),
+            ("MOVED", "3999 127.0.0.1:6381", Category::Validation, "cluster"),
+            ("LOADING", "Redis is loading the dataset in memory", Category::Resource, "wait"),
+            ("OOM", "command not allowed when used memory > 'maxmemory'.", Category::Resource, "maxmemory"),
+            ("MISCONF", "Redis is configured to save RDB snapshots", Category::Resource, "disk"),
+            ("ERR", "max number of clients reached", Category::Resource, "maxclients"),
+            ("ERR", "DB index is out of range", Category::Validation, "REDIS_DB"),
+            ("ERR", "something new", Category::Validation, "keeps trying"),
+        ];
+        for (code, details, category, hint) in cases {
+            let failure = Failure::from_code(code, details);
+            assert_eq!(failure.category, category, "{code}");
+            let text = failure.to_string();
+            assert!(text.contains(hint) && text.contains(details), "{text}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Where to begin, after each connect: a decision without any doing.
+
+use crate::cursor::Position;
+use cidstore_types::Seq;
+
+/// What is owed to Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plan {
+    /// The log after this seq.
+    Tail {
+        /// Redis has everything up to it.
+        after: Seq,
+        /// There is no epoch key yet.
+        create_epoch: bool,
+    },
+    /// Everything, from the store.
+    Rebuild {
+        /// For the log line.
+        why: &'static str,
+    },
+}
+
+/// What is known when a connection stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    /// The epoch key of this Redis.
+    pub epoch: Option<Seq>,
+    /// This side's cursor.
+    pub cursor: Position,
+    /// The newest seq that Redis may rightly know: nothing beyond it was sent yet.
+    pub newest_sent: Seq,
+    /// The oldest seq in the log; one beyond the newest when it is empty.
+    pub log_first: Seq,
+}
+
+impl Known {
+    /// Where to begin: at the lesser of cursor and epoch key, since each of them may be behind but
+    /// neither is ahead of what is there; nowhere without an epoch key, since then Redis is new or
+    /// has lost its data. The log must reach back to there, else the store has to tell.
+    pub fn plan(self) -> Plan {
+        let Self { epoch, cursor, newest_sent, log_first } = self;
+        if cursor.rebuild_owed {
+            return Plan::Rebuild { why: "an earlier rebuild was not finished" };
+        }
+        if epoch.is_some_and(|epoch| epoch > newest_sent) {
+            return Plan::Rebuild { why: "Redis knows mutations that the log has lost" };
+        }
+        let after = epoch.map_or(0, |epoch| epoch.min(cursor.seq));
+        if after + 1 >= log_first {
+            return Plan::Tail { after, create_epoch: epoch.is_none() };
+        }
+        Plan::Rebuild {
+            why: match (epoch, cursor.seq) {
+                (None, 0) => "Redis is new to this store",
+                (None, _) => "Redis has lost its data",
+                (Some(_), _) => "the log does not reach back to where Redis is",
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(epoch: Option<Seq>, cursor: Seq, newest_sent: Seq, log_first: Seq) -> Plan {
+        let cursor = Position { seq: cursor, rebuild_owed: false };
+        Known { epoch, cursor, newest_sent, log_first }.plan()
+    }
+
+    #[test]
+    fn begins_at_the_lesser_of_cursor_and_epoch() {
+        let tail = |after, create_epoch| Plan::Tail { after, create_epoch };
+        assert_eq!(plan(Some(7), 9, 20, 1), tail(7, false));
+        assert_eq!(plan(Some(9), 7, 20, 8), tail(7, false));
+        assert_eq!(plan(None, 0, 20, 1), tail(0, true));
+        // Lost data, but the log is whole.
+        assert_eq!(plan(None, 9, 20, 1), tail(0, true));
+    }
+
+    #[test]
+    fn rebuilds_when_the_log_is_not_enough() {
+        let rebuilds = |plan| matches!(plan, Plan::Rebuild { .. });
+        assert!(rebuilds(plan(None, 9, 20, 5)));
+        assert!(rebuilds(plan(None, 0, 20, 2)));
+        assert!(rebuilds(plan(Some(3), 3, 20, 5)));
+        assert!(rebuilds(plan(Some(21), 20, 20, 1)));
+        let cursor = Position { seq: 3, rebuild_owed: true };
+        assert!(rebuilds(Known { epoch: Some(3), cursor, newest_sent: 20, log_first: 1 }.plan()));
+    }
+}

@@ -1,0 +1,177 @@
+//! Removing what Redis holds and the store does not: before a rebuild, since a part of the log that
+//! is gone may have held deletions.
+//!
+//! Only keys that this mirror would write are touched: prefix and 64 lower-case hex digits, with a
+//! JSON value whose triple has that hash. Where another store mirrors under the same prefix,
+//! nothing is removed, since its keys cannot be told from stale ones.
+
+use crate::failure::Failure;
+use crate::link::{Link, Names};
+use crate::source::RebuildSource;
+use cidstore_types::{Cid, Triple, TripleHash};
+use redis::{Cmd, Value};
+use std::sync::Arc;
+
+/// Keys that one `SCAN` looks at, about.
+const SCAN_COUNT: usize = 1000;
+/// Values read at once to see whose they are: 64 values of at most some 64 KiB.
+const VALUES_AT_ONCE: usize = 64;
+
+/// How far the sweep is, so that it goes on after a lost connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sweep {
+    NotBegun,
+    /// Next cursor of `SCAN`.
+    At(u64),
+    Done,
+}
+
+/// Goes on with a sweep until it is done; `progress` is kept up to date. Returns nothing: what was
+/// removed is in `removed`.
+pub(crate) async fn run(
+    link: &mut Link,
+    names: &Names,
+    prefix: &str,
+    source: &Arc<dyn RebuildSource>,
+    progress: &mut Sweep,
+    removed: &mut u64,
+) -> Result<(), Failure> {
+    if *progress == Sweep::NotBegun {
+        *progress =
+            if shared_with_another_store(link, names, prefix).await? { Sweep::Done } else { Sweep::At(0) };
+    }
+    let pattern = format!("{}*", glob_escaped(prefix));
+    while let Sweep::At(cursor) = *progress {
+        let (next, keys) = scan(link, cursor, &pattern).await?;
+        let candidates: Vec<(Vec<u8>, TripleHash)> = keys
+            .into_iter()
+            .filter_map(|key| Some((hash_of_key(&key, prefix)?, key)))
+            .map(|(h, k)| (k, h))
+            .collect();
+        let stale = absent(source, candidates).await?;
+        for group in stale.chunks(VALUES_AT_ONCE) {
+            *removed += remove_own(link, group).await?;
+        }
+        *progress = if next == 0 { Sweep::Done } else { Sweep::At(next) };
+    }
+    Ok(())
+}
+
+async fn scan(link: &mut Link, cursor: u64, pattern: &str) -> Result<(u64, Vec<Vec<u8>>), Failure> {
+    let mut command = redis::cmd("SCAN");
+    command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
+    let reply = link.run(&command).await?;
+    redis::from_redis_value(reply.clone()).map_err(|_| Failure::unexpected_reply("SCAN", &reply))
+}
+
+async fn shared_with_another_store(link: &mut Link, names: &Names, prefix: &str) -> Result<bool, Failure> {
+    let pattern = format!("{}*", names.epoch_keys);
+    let mut cursor = 0;
+    loop {
+        let (next, keys) = scan(link, cursor, &pattern).await?;
+        if let Some(key) = keys.iter().find(|key| names.is_other_store(key, prefix)) {
+            let key = String::from_utf8_lossy(key);
+            tracing::warn!(%key, "mirror: another store writes to the same place: stale keys stay; give each store a prefix");
+            return Ok(true);
+        }
+        if next == 0 {
+            return Ok(false);
+        }
+        cursor = next;
+    }
+}
+
+/// Those of the keys whose triple the store does not have.
+async fn absent(
+    source: &Arc<dyn RebuildSource>,
+    keys: Vec<(Vec<u8>, TripleHash)>,
+) -> Result<Vec<(Vec<u8>, TripleHash)>, Failure> {
+    if keys.is_empty() {
+        return Ok(keys);
+    }
+    let source = Arc::clone(source);
+    let looked_up = tokio::task::spawn_blocking(move || {
+        let hashes: Vec<_> = keys.iter().map(|(_, hash)| *hash).collect();
+        let held = source.holds(&hashes)?;
+        Ok::<_, crate::source::SourceError>(
+            keys.into_iter().zip(held).filter(|(_, held)| !held).map(|(key, _)| key).collect(),
+        )
+    });
+    let failed = |what: String| Failure::store(what, "see the daemon's messages about its store");
+    match looked_up.await {
+        Ok(Ok(keys)) => Ok(keys),
+        Ok(Err(e)) => Err(failed(format!("cannot look up triples in the store: {e}"))),
+        Err(e) => Err(failed(format!("looking up triples in the store ended badly: {e}"))),
+    }
+}
+
+/// Removes those keys whose value is a triple of that hash; returns how many.
+async fn remove_own(link: &mut Link, keys: &[(Vec<u8>, TripleHash)]) -> Result<u64, Failure> {
+    let mut read = Cmd::new();
+    read.arg("MGET");
+    for (key, _) in keys {
+        read.arg(key);
+    }
+    let reply = link.run(&read).await?;
+    let Value::Array(values) = reply else { return Err(Failure::unexpected_reply("MGET", &reply)) };
+    let mut remove = Cmd::new();
+    remove.arg("UNLINK");
+    let mut count = 0;
+    for ((key, hash), value) in keys.iter().zip(values) {
+        if let Value::BulkString(text) = value
+            && triple_of_json(&text).is_some_and(|triple| triple.hash() == *hash)
+        {
+            remove.arg(key);
+            count += 1;
+        }
+    }
+    if count > 0 {
+        link.run(&remove).await?;
+    }
+    Ok(count)
+}
+
+fn hash_of_key(key: &[u8], prefix: &str) -> Option<TripleHash> {
+    let hex = std::str::from_utf8(key.strip_prefix(prefix.as_bytes())?).ok()?;
+    TripleHash::parse(hex).filter(|hash| hash.to_hex() == hex)
+}
+
+fn triple_of_json(text: &[u8]) -> Option<Triple> {
+    let json: serde_json::Value = serde_json::from_slice(text).ok()?;
+    let cid = |part: &str| {
+        let lane = |name: &str| json.get(part)?.get(name)?.as_u64();
+        Some(Cid::from_lanes([lane("high")?, lane("high_mid")?, lane("low_mid")?, lane("low")?]))
+    };
+    Some(Triple::new(cid("subject")?, cid("predicate")?, cid("object")?))
+}
+
+/// A prefix as a pattern of `SCAN` that matches only itself.
+fn glob_escaped(prefix: &str) -> String {
+    let special = |c: char| matches!(c, '*' | '?' | '[' | ']' | '\\' | '^' | '-');
+    prefix.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cidstore_types::TripleRecord;
+
+    #[test]
+    fn only_own_keys_are_recognized() {
+        let cid = |low| Cid::from_lanes([u64::MAX, 1, 2, low]);
+        let triple = Triple::new(cid(1), cid(2), cid(3));
+        let hash = triple.hash();
+        let key = |prefix: &str| format!("{prefix}{hash}").into_bytes();
+        assert_eq!(hash_of_key(&key("a*:"), "a*:"), Some(hash));
+        assert_eq!(hash_of_key(&key(""), ""), Some(hash));
+        assert_eq!(hash_of_key(&key("b:"), "a*:"), None);
+        assert_eq!(hash_of_key(&key("").to_ascii_uppercase(), ""), None);
+        assert_eq!(hash_of_key(b"cidstore:mirror:x", ""), None);
+        let json = TripleRecord::new(triple, 1.5, None).to_json(&hash).to_string();
+        assert_eq!(triple_of_json(json.as_bytes()), Some(triple));
+        for other in ["", "{}", "[1]", r#"{"subject":{"high":1}}"#] {
+            assert_eq!(triple_of_json(other.as_bytes()), None);
+        }
+        assert_eq!(glob_escaped("a*[b]:"), r"a\*\[b\]:");
+    }
+}
