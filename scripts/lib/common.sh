@@ -6,6 +6,7 @@ set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 cd "$root"
+# shellcheck disable=SC2034 # used by those who source this
 target_dir="${CARGO_TARGET_DIR:-$root/target}"
 venv="$root/.venv"
 
@@ -39,26 +40,38 @@ as_root() {
 
 apt_updated=no
 
+# Runs apt-get as root and without questions; what it prints is shown only if it fails.
+apt_get() {
+    local log status=0
+    log="$(mktemp "${TMPDIR:-/tmp}/cidstored-apt.XXXXXX")"
+    # Only apt-get is kept from the terminal: sudo may have to ask for a password.
+    # shellcheck disable=SC2016 # expanded by that shell
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        sh -c 'exec apt-get -q -y "$@" </dev/null' apt-get "$@" >"$log" 2>&1 || status=$?
+    [ "$status" -eq 0 ] || tail -n 20 "$log" >&2
+    rm -f "$log"
+    return "$status"
+}
+
+apt_update() {
+    [ "$apt_updated" = no ] || return 0
+    apt_updated=yes
+    apt_get update || warn "'apt-get update' failed (no network?); going on with the package lists that are here"
+}
+
 # Installs Debian packages, or says which ones are missing and why it cannot install them.
 # $1 says what they are for.
 apt_install() {
     local purpose="$1"
     shift
-    if ! have apt-get; then
-        die "missing for $purpose: $* (Debian's names). This system has no apt-get: install their equivalents, then run this again."
-    fi
+    have apt-get \
+        || die "missing for $purpose: $* (Debian's names). This system has no apt-get: install their equivalents, then run this again."
+    as_root true \
+        || die "missing for $purpose: $*. Installing needs root, and sudo is not usable here. As root: apt-get install $*"
     say "installing for $purpose: $*"
-    if [ "$apt_updated" = no ]; then
-        if ! as_root apt-get update -q; then
-            if [ "$(id -u)" -ne 0 ] && ! as_root true; then
-                die "missing for $purpose: $*. Installing needs root, and there is no usable sudo here. As root: apt-get install $*"
-            fi
-            warn "'apt-get update' failed (no network?); trying with the package lists that are here"
-        fi
-        apt_updated=yes
-    fi
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@" </dev/null \
-        || die "could not install $* (needed for $purpose); apt-get says why above"
+    apt_update
+    apt_get install --no-install-recommends "$@" \
+        || die "could not install $* (needed for $purpose); what apt-get said is above"
 }
 
 need_rust() {
@@ -113,15 +126,12 @@ need_cmake() {
     version_ge "$(cmake_version)" "$cmake_min" || die "no CMake >= $cmake_min, found: $(cmake_version)"
 }
 
-# True if this release of the distribution has a CMake that is new enough.
+# True if this release of the distribution has a CMake that is new enough, and root to install it.
 apt_has_cmake() {
+    as_root true || return 1
+    apt_update
     local candidate
     candidate="$(apt-cache policy cmake 2>/dev/null | sed -n 's/^ *Candidate: //p')"
-    if [ -z "$candidate" ] && [ "$apt_updated" = no ]; then
-        as_root apt-get update -q || true
-        apt_updated=yes
-        candidate="$(apt-cache policy cmake 2>/dev/null | sed -n 's/^ *Candidate: //p')"
-    fi
     version_ge "${candidate:-0}" "$cmake_min"
 }
 
