@@ -137,11 +137,12 @@ apt_has_cmake() {
 
 # Everything that `cargo build` needs here.
 need_build_tools() {
+    # First, since it is what no package installs.
+    need_rust
     local missing=()
     have cc && have c++ && have make || missing+=(build-essential)
     have pkg-config || missing+=(pkg-config)
     { have pkg-config && pkg-config --exists libzmq; } || missing+=(libzmq3-dev)
     [ "${#missing[@]}" -eq 0 ] || apt_install "the build" "${missing[@]}"
-    need_rust
     need_cmake
 }
