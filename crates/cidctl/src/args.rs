@@ -1,0 +1,208 @@
+//! The command line.
+
+use crate::endpoints::Connection;
+use crate::exit::EXIT_CODES;
+use crate::terms::{Bound, TermArg, parse_bound, parse_term};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+const TERMS: &str = "\
+Where a CID is expected, any of these stands:
+  E(1,2,3,4)  E(3,4)  64 hex digits      a CID
+  <http://…>  \"text\"  \"chat\"@fr  _:b0    an N-Triples term: the SHA-256 of its canonical text
+  iri:http://…  text:anything            the same, without the shell's quoting
+  _                                      anything (in a pattern)";
+
+/// Command line of cidstored.
+#[derive(Debug, Parser)]
+#[command(name = "cidctl", version, after_help = EXIT_CODES, after_long_help = format!("{TERMS}\n\n{EXIT_CODES}"))]
+pub struct Cli {
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Print JSON: one value per line
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Ask whether the daemon answers
+    Ping,
+    /// Insert one triple; done when it is durable
+    Put(Put),
+    /// Delete every triple that matches; `_` stands for anything, and at least one part is needed
+    Delete(Delete),
+    /// Print the triples that match
+    Query(Query),
+    /// Count the triples that match
+    Count {
+        #[command(flatten)]
+        pattern: PatternArgs,
+    },
+    /// Print what is known about one triple, as JSON
+    Get(Get),
+    /// Print changes as they happen, none left out; ends with Ctrl-C
+    Watch(Watch),
+    /// Print the log of changes
+    Changes(Changes),
+    /// Print the daemon's counters
+    Stats {
+        /// The counters of `metrics` instead
+        #[arg(long)]
+        metrics: bool,
+    },
+    /// Seal everything so far into HDF5
+    Checkpoint,
+    /// Load N-Triples
+    Import(Import),
+    /// Print the CID of each term, without a daemon
+    Cid {
+        /// CIDs or terms
+        #[arg(required = true, value_parser = parse_term)]
+        terms: Vec<TermArg>,
+        /// Print 64 hex digits instead of E(…)
+        #[arg(long)]
+        hex: bool,
+    },
+    /// Print the triple hash, SHA-256(S‖P‖O), without a daemon
+    Hash {
+        #[command(flatten)]
+        triple: TripleArgs,
+    },
+}
+
+/// Subject, predicate and object, all bound.
+#[derive(Debug, Args)]
+pub struct TripleArgs {
+    /// Subject
+    #[arg(value_parser = parse_term)]
+    pub s: TermArg,
+    /// Predicate
+    #[arg(value_parser = parse_term)]
+    pub p: TermArg,
+    /// Object
+    #[arg(value_parser = parse_term)]
+    pub o: TermArg,
+}
+
+/// Subject, predicate and object, `_` for anything.
+#[derive(Debug, Args)]
+pub struct PatternArgs {
+    /// Subject, `_` for any
+    #[arg(default_value = "_", value_parser = parse_bound)]
+    pub s: Bound,
+    /// Predicate, `_` for any
+    #[arg(default_value = "_", value_parser = parse_bound)]
+    pub p: Bound,
+    /// Object, `_` for any
+    #[arg(default_value = "_", value_parser = parse_bound)]
+    pub o: Bound,
+}
+
+#[derive(Debug, Args)]
+pub struct Put {
+    #[command(flatten)]
+    pub triple: TripleArgs,
+    /// Where the triple comes from: a JSON map
+    #[arg(long, value_name = "JSON")]
+    pub provenance: Option<String>,
+    /// Version of your schema
+    #[arg(long, value_name = "TEXT")]
+    pub schema_version: Option<String>,
+    /// Seconds since 1970; default: now
+    #[arg(long, value_name = "SECONDS")]
+    pub created_at: Option<f64>,
+    /// From 0 to 1
+    #[arg(long, value_name = "NUMBER")]
+    pub confidence: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Delete {
+    // Not a `PatternArgs`: all three must be written, so that nothing is deleted by an omission.
+    /// Subject, `_` for any
+    #[arg(value_parser = parse_bound)]
+    pub s: Bound,
+    /// Predicate, `_` for any
+    #[arg(value_parser = parse_bound)]
+    pub p: Bound,
+    /// Object, `_` for any
+    #[arg(value_parser = parse_bound)]
+    pub o: Bound,
+}
+
+#[derive(Debug, Args)]
+pub struct Query {
+    #[command(flatten)]
+    pub pattern: PatternArgs,
+    /// Print at most so many
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: u64,
+    /// Print all, page by page
+    #[arg(long, conflicts_with = "limit")]
+    pub all: bool,
+    /// Go on after an earlier page (hex, as printed with --json)
+    #[arg(long, value_name = "HEX")]
+    pub cursor: Option<String>,
+    /// Print terms instead of CIDs, from the file that `import --labels` wrote
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Get {
+    /// A triple hash (64 hex digits), or subject, predicate and object
+    #[arg(required = true, num_args = 1..=3, value_name = "HASH | S P O")]
+    pub what: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Start after this seq instead of now: what has happened since comes first
+    #[arg(long, value_name = "SEQ")]
+    pub since: Option<u64>,
+    /// End after so many changes
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Changes {
+    /// Print what comes after this seq
+    #[arg(long, value_name = "SEQ", default_value_t = 0)]
+    pub since: u64,
+    /// Print at most so many; default: all there are
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+}
+
+/// Each term becomes the SHA-256 of its canonical N-Triples text. Blank nodes count by their label
+/// as written: rename them first if files that are loaded together use the same label for different
+/// nodes.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// N-Triples, plain or gzip; `-` is standard input
+    pub file: PathBuf,
+    /// Write the table from CIDs to terms: hex, tab, N-Triples text. Each term once, as far as
+    /// 150 MB of memory remember them
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Keep in FILE how far the import is, and go on from there if it exists
+    #[arg(long, value_name = "FILE")]
+    pub resume: Option<PathBuf>,
+    /// Count lines that are not N-Triples instead of ending at the first one
+    #[arg(long)]
+    pub skip_bad: bool,
+    /// Triples per request
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub batch: u32,
+    /// Requests on their way at a time
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub in_flight: u32,
+    /// No progress on standard error
+    #[arg(long, short)]
+    pub quiet: bool,
+}

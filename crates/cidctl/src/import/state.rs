@@ -1,0 +1,118 @@
+//! Where an import stands, kept in a small JSON file so that it can go on after an interruption.
+
+use super::source::Place;
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// What has been acknowledged by the daemon as durable, from the beginning of the text without a
+/// gap. Resuming from an older state is harmless: inserting what is there changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Everything before this place is stored.
+    pub place: Place,
+    /// Triples stored.
+    pub triples: u64,
+    /// Bad lines skipped.
+    pub skipped: u64,
+    /// Length of the labels file that belongs to it, in bytes.
+    pub labels_bytes: u64,
+    /// Whether the whole text is stored.
+    pub done: bool,
+}
+
+/// The file of one import's progress.
+pub struct StateFile {
+    path: PathBuf,
+    source: String,
+    source_bytes: Option<u64>,
+}
+
+const FORMAT: u64 = 1;
+
+impl StateFile {
+    /// Names the file and the text it belongs to. Opens nothing yet.
+    pub fn new(path: &Path, source: &Path) -> Self {
+        let source_bytes = fs::metadata(source).ok().map(|facts| facts.len());
+        Self { path: path.into(), source: source.to_string_lossy().into_owned(), source_bytes }
+    }
+
+    /// The progress of an earlier run; `None` if there is no such file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not of this form, or belongs to another text.
+    pub fn load(&self) -> Result<Option<Progress>, String> {
+        let path = self.path.display();
+        let text = match fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("{path}: {error}")),
+        };
+        let remedy = "delete it to start from the beginning (harmless: the store has each triple once)";
+        let map: Value = serde_json::from_str(&text)
+            .map_err(|error| format!("{path}: not a state file: {error}; {remedy}"))?;
+        let number =
+            |name: &str| map[name].as_u64().ok_or_else(|| format!("{path}: no number {name:?}; {remedy}"));
+        if number("format")? != FORMAT {
+            return Err(format!("{path}: format {}, expected {FORMAT}; {remedy}", map["format"]));
+        }
+        if map["source"] != self.source.as_str() || map["source_bytes"].as_u64() != self.source_bytes {
+            return Err(format!(
+                "{path}: belongs to {} of {} bytes, not to {} of {:?} bytes; {remedy}",
+                map["source"], map["source_bytes"], self.source, self.source_bytes
+            ));
+        }
+        Ok(Some(Progress {
+            place: Place { byte: number("byte")?, line: number("line")? },
+            triples: number("triples")?,
+            skipped: number("skipped")?,
+            labels_bytes: number("labels_bytes")?,
+            done: map["done"].as_bool().unwrap_or(false),
+        }))
+    }
+
+    /// Replaces the file: written beside, synced, renamed.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn save(&self, progress: &Progress) -> io::Result<()> {
+        let map = json!({
+            "format": FORMAT, "source": self.source, "source_bytes": self.source_bytes,
+            "byte": progress.place.byte, "line": progress.place.line, "triples": progress.triples,
+            "skipped": progress.skipped, "labels_bytes": progress.labels_bytes, "done": progress.done,
+        });
+        let mut beside = self.path.clone().into_os_string();
+        beside.push(".new");
+        let mut file = File::create(&beside)?;
+        file.write_all(format!("{map}\n").as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, &self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_round_trips_and_another_text_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("a.nt");
+        fs::write(&source, "12345").unwrap();
+        let path = folder.path().join("state");
+        let state = StateFile::new(&path, &source);
+        assert_eq!(state.load(), Ok(None));
+        let place = Place { byte: 7, line: 2 };
+        let progress = Progress { place, triples: 2, skipped: 1, labels_bytes: 99, done: true };
+        state.save(&progress).unwrap();
+        assert_eq!(state.load(), Ok(Some(progress)));
+        fs::write(&source, "123456").unwrap();
+        let refused = StateFile::new(&path, &source).load().unwrap_err();
+        assert!(refused.contains("belongs to") && refused.contains("delete it"), "{refused}");
+        for damage in ["", "[]", "{\"format\":2}", "{\"format\":1}"] {
+            fs::write(&path, damage).unwrap();
+            assert!(state.load().is_err(), "{damage}");
+        }
+    }
+}
