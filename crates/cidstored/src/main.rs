@@ -1,6 +1,7 @@
 //! The daemon.
 
 mod config;
+mod transport;
 
 fn main() -> std::process::ExitCode {
     let matches = config::command().get_matches();
