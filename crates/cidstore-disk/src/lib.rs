@@ -10,6 +10,13 @@
 //! - Nothing is durable before `sync_data`, `sync_all` (a file's bytes) or `sync_dir` (its name).
 //! - A failed sync is never retried by this crate: the caller latches.
 
+mod lock;
+mod real;
+pub mod sim;
+
+pub use lock::{LockError, StoreLock};
+pub use real::RealDisk;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,0 +1,181 @@
+//! The real file system.
+
+use crate::{Disk, DiskError, File, Map, Open, Result};
+use rustix::fs::{FallocateFlags, fallocate, fdatasync, fsync, ftruncate, statvfs};
+use rustix::io::{Errno, pread, pwrite};
+use rustix::mm::{Advice, madvise};
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The file system of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+fn error(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
+    let path = path.to_owned();
+    move |source| DiskError { op, path, source }
+}
+
+fn errno(op: &'static str, path: &Path) -> impl FnOnce(Errno) -> DiskError {
+    let with_io = error(op, path);
+    move |errno| with_io(errno.into())
+}
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, how: Open) -> Result<Arc<dyn File>> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(how != Open::Read).create_new(how == Open::Create);
+        let op = if how == Open::Create { "create" } else { "open" };
+        let file = options.open(path).map_err(error(op, path))?;
+        Ok(Arc::new(RealFile { file, path: path.to_owned() }))
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir).map_err(error("list", dir))? {
+            let entry = entry.map_err(error("list", dir))?;
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool> {
+        path.try_exists().map_err(error("look for", path))
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> Result<()> {
+        let mut missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+        missing.retain(|dir| !dir.as_os_str().is_empty());
+        fs::create_dir_all(dir).map_err(error("create directory", dir))?;
+        for made in missing {
+            let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+            self.sync_dir(parent.unwrap_or(Path::new(".")))?;
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        fs::rename(from, to).map_err(error("rename", from))
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        fs::remove_file(path).map_err(error("remove", path))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<()> {
+        let file = fs::File::open(dir).map_err(error("open directory", dir))?;
+        fsync(&file).map_err(errno("sync directory", dir))
+    }
+
+    fn map(&self, path: &Path) -> Result<Arc<dyn Map>> {
+        let file = fs::File::open(path).map_err(error("open", path))?;
+        // SAFETY: the trait asks its callers not to change a mapped file; run files, the only ones
+        // that are mapped, are never written again once they have their name.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(error("map", path))?;
+        // Lookups touch a page here and there; what is read front to back says so.
+        let _ = map.advise(memmap2::Advice::Random);
+        Ok(Arc::new(RealMap(map)))
+    }
+
+    fn available_bytes(&self, dir: &Path) -> Result<u64> {
+        let stat = statvfs(dir).map_err(errno("measure", dir))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+struct RealFile {
+    file: fs::File,
+    path: PathBuf,
+}
+
+impl File for RealFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn len(&self) -> Result<u64> {
+        self.file.metadata().map(|about| about.len()).map_err(error("size", &self.path))
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            match pread(&self.file, &mut buf[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(read) => done += read,
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(errno("read", &self.path)(e)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let mut done = 0;
+        while done < bytes.len() {
+            match pwrite(&self.file, &bytes[done..], offset + done as u64) {
+                Ok(0) => return Err(error("write", &self.path)(io::ErrorKind::WriteZero.into())),
+                Ok(written) => done += written,
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(errno("write", &self.path)(e)),
+            }
+        }
+        Ok(())
+    }
+
+    fn allocate(&self, len: u64) -> Result<()> {
+        match fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+            // Not every file system can reserve; the writes will find out about space then.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) if self.len()? < len => self.set_len(len),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            other => other.map_err(errno("allocate", &self.path)),
+        }
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        ftruncate(&self.file, len).map_err(errno("set the length of", &self.path))
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        fdatasync(&self.file).map_err(errno("sync", &self.path))
+    }
+
+    fn sync_all(&self) -> Result<()> {
+        fsync(&self.file).map_err(errno("sync", &self.path))
+    }
+}
+
+struct RealMap(memmap2::Mmap);
+
+impl RealMap {
+    /// Advises on the pages that lie wholly within `range`.
+    fn advise(&self, range: &Range<usize>, advice: Advice) {
+        let page = rustix::param::page_size();
+        let start = range.start.next_multiple_of(page);
+        let end = range.end.min(self.0.len()) / page * page;
+        if start < end {
+            let address = self.0[start..end].as_ptr().cast_mut().cast();
+            // SAFETY: the range lies within a live, read-only, file-backed mapping: whatever the
+            // advice (dropping pages included), later reads see the same bytes of the file.
+            let _ = unsafe { madvise(address, end - start, advice) };
+        }
+    }
+}
+
+impl Map for RealMap {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn will_scan(&self, range: Range<usize>) {
+        self.advise(&range, Advice::Sequential);
+    }
+
+    fn release(&self, range: Range<usize>) {
+        self.advise(&range, Advice::LinuxDontNeed);
+    }
+}

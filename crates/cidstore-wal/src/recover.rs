@@ -1,0 +1,108 @@
+//! Opening a log: reading every segment, cutting a torn tail, refusing damage.
+
+use crate::segment::{self, End, Segment};
+use crate::{Options, Seq, WalError};
+use cidstore_disk::{Disk, Open};
+use std::path::Path;
+
+/// What opening a log found and did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovery {
+    /// First sequence number that the log still has; `last_seq + 1` if it has none.
+    pub first_seq: Seq,
+    /// Last sequence number.
+    pub last_seq: Seq,
+    /// Segments found.
+    pub segments: usize,
+    /// Bytes of unacknowledged records that were cut off the end.
+    pub torn_bytes: u64,
+    /// Set when the log ended before `Options::next_seq`: its last sequence number. All of it was
+    /// given up, since everything in it is kept elsewhere.
+    pub behind: Option<Seq>,
+}
+
+/// Reads the log in `dir`. The segments that it returns end with whole records and follow each
+/// other without a gap; none of them is to be appended to.
+pub(crate) fn read(
+    disk: &dyn Disk,
+    dir: &Path,
+    store_id: &[u8; 16],
+    options: &Options,
+) -> Result<(Vec<Segment>, Recovery), WalError> {
+    disk.create_dir_all(dir)?;
+    let names = disk.list(dir)?;
+    for name in names.iter().filter(|name| name.ends_with(".wal.new")) {
+        // A segment that was being made: it never had a record.
+        disk.remove(&dir.join(name))?;
+    }
+    let firsts: Vec<Seq> = names.iter().filter_map(|name| segment::parse_name(name)).collect();
+    let mut segments: Vec<Segment> = Vec::new();
+    let mut recovery = Recovery { segments: firsts.len(), ..Recovery::default() };
+    for (i, first_seq) in firsts.iter().enumerate() {
+        let path = dir.join(segment::name(*first_seq));
+        if let Some(before) = segments.last()
+            && before.last_seq + 1 != *first_seq
+        {
+            return Err(WalError::Damaged {
+                path: before.path.clone(),
+                offset: before.end,
+                what: format!("the next segment begins at {first_seq}"),
+                expected: before.last_seq + 1,
+            });
+        }
+        let map = disk.map(&path)?;
+        let bytes = map.bytes();
+        let signature = segment::read_header(&path, bytes, store_id, *first_seq)?;
+        let mut segment = Segment {
+            file: disk.open(&path, Open::Write)?,
+            path,
+            first_seq: *first_seq,
+            last_seq: first_seq - 1,
+            signature,
+            end: segment::SEGMENT_HEADER_BYTES as u64,
+            index: Vec::new(),
+        };
+        map.will_scan(0..bytes.len());
+        let end = segment::scan(&mut segment, bytes);
+        let is_last = i + 1 == firsts.len();
+        match end {
+            End::Clean => {}
+            End::Torn { bytes } if is_last => recovery.torn_bytes = bytes,
+            // Bytes behind the last record of an earlier segment: it is followed by the next
+            // segment, or the check above refuses.
+            End::Torn { .. } => {}
+            End::Damaged => {
+                return Err(WalError::Damaged {
+                    path: segment.path,
+                    offset: segment.end,
+                    what: "the checksum, length or number of the record does not fit".into(),
+                    expected: segment.last_seq + 1,
+                });
+            }
+        }
+        drop(map);
+        segments.push(segment);
+    }
+    if let Some(last) = segments.last() {
+        // Nothing may follow the last record: what a new record does not overwrite could otherwise
+        // be taken for its successor at a later start.
+        last.file.set_len(last.end)?;
+        last.file.sync_all()?;
+    }
+    // A segment without records makes room for the one that begins at the same number.
+    while let Some(empty) = segments.pop_if(|segment| segment.last_seq < segment.first_seq) {
+        recovery.last_seq = recovery.last_seq.max(empty.last_seq);
+        disk.remove(&empty.path)?;
+    }
+    recovery.last_seq = recovery.last_seq.max(segments.last().map_or(0, |segment| segment.last_seq));
+    if recovery.last_seq + 1 < options.next_seq {
+        recovery.behind = (!firsts.is_empty()).then_some(recovery.last_seq);
+        for segment in segments.drain(..) {
+            disk.remove(&segment.path)?;
+        }
+        recovery.last_seq = options.next_seq - 1;
+    }
+    disk.sync_dir(dir)?;
+    recovery.first_seq = segments.first().map_or(recovery.last_seq + 1, |segment| segment.first_seq);
+    Ok((segments, recovery))
+}
