@@ -1,6 +1,10 @@
 //! The daemon.
 
 mod config;
+mod limits;
+mod logging;
+mod metrics;
+mod queue;
 mod transport;
 
 fn main() -> std::process::ExitCode {

@@ -4,10 +4,6 @@ use super::value::Value;
 use super::{ConfigError, Loaded};
 use std::collections::BTreeMap;
 
-/// File descriptors that are kept for everything but ZeroMQ connections: run files, log segments,
-/// HTTP, Redis, the sockets' own.
-pub const DESCRIPTORS_RESERVED: u64 = 512;
-
 /// Refuses contradictions, naming the settings and where they came from.
 pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     let config = &loaded.config;

@@ -176,7 +176,11 @@ impl Connections {
                     open -= 1;
                     self.refused.fetch_add(1, Ordering::Relaxed);
                     self.end(fd);
-                    tracing::debug!(socket = monitors[at].name, limit = self.max, "connection refused: too many");
+                    tracing::debug!(
+                        socket = monitors[at].name,
+                        limit = self.max,
+                        "connection refused: too many"
+                    );
                 }
             }
             newest.clear();

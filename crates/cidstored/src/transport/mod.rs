@@ -22,9 +22,9 @@ mod tracked;
 
 pub use connections::Connections;
 pub use mailbox::{Mailbox, Wake};
-pub use options::{SocketOptions, Sizes};
+pub use options::{Sizes, SocketOptions};
 pub use publisher::{Publisher, Subscription};
-pub use pull::{Pushed, Puller};
+pub use pull::{Puller, Pushed};
 pub use router::{Envelope, Incoming, Route, Router};
 pub use tracked::{Outstanding, Payload};
 
@@ -103,7 +103,12 @@ impl Transport {
     ///
     /// # Errors
     /// When an address cannot be bound.
-    pub fn router(&self, options: &SocketOptions, sizes: Sizes, at: &[&str]) -> Result<(Router, Vec<String>)> {
+    pub fn router(
+        &self,
+        options: &SocketOptions,
+        sizes: Sizes,
+        at: &[&str],
+    ) -> Result<(Router, Vec<String>)> {
         let (socket, bound) = self.bound("req", zeromq::ROUTER, options, sizes, at)?;
         Ok((Router::new(socket), bound))
     }

@@ -100,8 +100,7 @@ impl Router {
             Some(0) => (Envelope::Delimited, 1),
             Some(at) => (Envelope::Routed(head[..at].iter().map(|frame| frame[..].into()).collect()), at + 1),
         };
-        let payload =
-            if payload_at < head.len() { head.swap_remove(payload_at) } else { Message::new() };
+        let payload = if payload_at < head.len() { head.swap_remove(payload_at) } else { Message::new() };
         let route = Route { client, envelope };
         Ok(Some(Incoming { route, payload: Payload(payload), frames: frames - payload_at }))
     }
@@ -125,9 +124,8 @@ impl Router {
         payload: Vec<u8>,
         counters: [Arc<Outstanding>; 2],
     ) -> Result<Sent> {
-        let sent = self
-            .head(route)
-            .and_then(|()| tracked::send(&mut self.socket, payload, counters, DONTWAIT));
+        let sent =
+            self.head(route).and_then(|()| tracked::send(&mut self.socket, payload, counters, DONTWAIT));
         outcome(sent)
     }
 
