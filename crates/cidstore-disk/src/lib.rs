@@ -47,7 +47,9 @@ pub enum Open {
     Create,
 }
 
-/// A file system, real or simulated. Paths are used as they are given.
+/// A file system, real or simulated. Paths are used as they are given. Every method fails with a
+/// [`DiskError`] that names operation and path.
+#[allow(clippy::missing_errors_doc)]
 pub trait Disk: Send + Sync + 'static {
     /// Opens or creates a file.
     fn open(&self, path: &Path, how: Open) -> Result<Arc<dyn File>>;
@@ -69,7 +71,8 @@ pub trait Disk: Send + Sync + 'static {
     fn available_bytes(&self, dir: &Path) -> Result<u64>;
 }
 
-/// An open file. Closed when dropped.
+/// An open file. Closed when dropped. Every method fails with a [`DiskError`].
+#[allow(clippy::missing_errors_doc)]
 pub trait File: Send + Sync {
     /// Its path, for messages.
     fn path(&self) -> &Path;

@@ -15,15 +15,34 @@
 //!   the catalog no longer names it and the last snapshot that holds it is gone.
 //! - Only the module [`hdf5`] knows HDF5.
 
-pub mod column;
-pub mod order;
+pub mod hdf5;
 pub mod policy;
-pub mod run;
-pub mod snapshot;
 
 mod builder;
+mod catalog;
+mod changes;
+mod column;
+mod error;
 mod filter;
 mod kway;
+mod list;
+mod maintain;
 mod merge;
+mod options;
+mod order;
+mod recover;
+mod run;
+mod seal;
 mod search;
-pub mod seal;
+mod snapshot;
+mod stats;
+mod store;
+
+pub use changes::{Change, changes};
+pub use error::StoreError;
+pub use maintain::{Maintainer, Step};
+pub use options::StoreOptions;
+pub use recover::OpenReport;
+pub use snapshot::{CursorError, Page, Snapshot};
+pub use stats::EngineStats;
+pub use store::{Durability, Outcome, Reader, Refused, Store};

@@ -113,11 +113,15 @@ impl<'a> Merge<'a> {
     }
 
     /// For each triple of the result in order: its input and its row number there.
-    fn sources<'b>(from: &'b [u8], numbers: &'b [Vec<u32>]) -> impl Iterator<Item = (usize, usize)> + use<'b> {
+    fn sources<'b>(
+        from: &'b [u8],
+        numbers: &'b [Vec<u32>],
+    ) -> impl Iterator<Item = (usize, usize)> + use<'b> {
         let mut next = vec![0; numbers.len()];
         from.iter().map(move |run| {
             let run = usize::from(*run);
-            let row = next[run] + numbers[run][next[run]..].iter().take_while(|number| **number == GONE).count();
+            let row =
+                next[run] + numbers[run][next[run]..].iter().take_while(|number| **number == GONE).count();
             next[run] = row + 1;
             (run, row)
         })

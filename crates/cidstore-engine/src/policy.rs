@@ -29,9 +29,10 @@ pub fn pick(runs: &[Candidate], fan_in: usize, rows_max: usize) -> Option<Range<
     let mut tiers: Vec<u32> = runs.iter().filter(|run| !run.busy).map(|run| tier(run.rows, fan_in)).collect();
     tiers.sort_unstable();
     tiers.dedup();
-    tiers.iter().find_map(|t| full_tier(runs, fan_in, *t, rows_max)).or_else(|| {
-        if runs.len() > RUNS_MAX { cheapest(runs, fan_in, rows_max) } else { None }
-    })
+    tiers
+        .iter()
+        .find_map(|t| full_tier(runs, fan_in, *t, rows_max))
+        .or_else(|| if runs.len() > RUNS_MAX { cheapest(runs, fan_in, rows_max) } else { None })
 }
 
 /// The first window of runs up to tier `t` that holds `fan_in` of exactly that tier.

@@ -118,7 +118,8 @@ mod tests {
             any::<[u8; 16]>().prop_map(|low| std::array::from_fn(|i| if i < 16 { 0 } else { low[i - 16] })),
             (0u8..4).prop_map(|low| std::array::from_fn(|i| if i == 31 { low } else { 0 })),
         ];
-        let row = [part.clone(), part.clone(), part].prop_map(|parts| std::array::from_fn(|i| parts[i / 32][i % 32]));
+        let row = [part.clone(), part.clone(), part]
+            .prop_map(|parts| std::array::from_fn(|i| parts[i / 32][i % 32]));
         vec(row, 0..300).prop_map(|mut rows| {
             rows.sort_unstable();
             rows.dedup();

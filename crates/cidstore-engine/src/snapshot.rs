@@ -28,7 +28,9 @@ pub struct Page {
 
 /// A cursor that was not made by this store for this pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the cursor does not belong to this query: expected the cursor of an earlier page of the same s, p, o")]
+#[error(
+    "the cursor does not belong to this query: expected the cursor of an earlier page of the same s, p, o"
+)]
 pub struct CursorError;
 
 /// First byte of a cursor.

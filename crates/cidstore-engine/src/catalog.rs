@@ -1,0 +1,82 @@
+//! The catalog on disk: read once, replaced whole, atomically.
+
+use crate::error::StoreError;
+use crate::hdf5::{self, Catalog};
+use cidstore_disk::{Disk, Open};
+use std::path::{Path, PathBuf};
+
+/// The catalog file and what it says.
+pub(crate) struct CatalogFile {
+    path: PathBuf,
+    content: Catalog,
+}
+
+/// `path` with `suffix` appended to the file name.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+impl CatalogFile {
+    /// Writes the first catalog of a store.
+    pub(crate) fn create(disk: &dyn Disk, path: &Path, content: Catalog) -> Result<Self, StoreError> {
+        write(disk, path, &content)?;
+        Ok(Self { path: path.to_owned(), content })
+    }
+
+    /// Reads the catalog at `path`.
+    pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Self, StoreError> {
+        let file = disk.open(path, Open::Read)?;
+        let mut bytes = vec![0; file.len()? as usize];
+        let read = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(read);
+        let content = hdf5::read_catalog(&path.display().to_string(), &bytes)?;
+        Ok(Self { path: path.to_owned(), content })
+    }
+
+    pub(crate) fn content(&self) -> &Catalog {
+        &self.content
+    }
+
+    /// The directory of the run files.
+    pub(crate) fn runs_dir(&self) -> PathBuf {
+        beside(&self.path, ".runs")
+    }
+
+    /// A number for a new run file. Numbers are not used twice, even for files that were abandoned:
+    /// a crash forgets the number, and the start removes the file.
+    pub(crate) fn new_number(&mut self) -> u64 {
+        let number = self.content.next_run_id;
+        self.content.next_run_id += 1;
+        number
+    }
+
+    /// Changes the catalog: written beside, synced, renamed, directory synced. On an error the
+    /// content in memory is as it was.
+    pub(crate) fn replace(
+        &mut self,
+        disk: &dyn Disk,
+        change: impl FnOnce(&mut Catalog),
+    ) -> Result<(), StoreError> {
+        let mut next = self.content.clone();
+        change(&mut next);
+        write(disk, &self.path, &next)?;
+        self.content = next;
+        Ok(())
+    }
+}
+
+fn write(disk: &dyn Disk, path: &Path, content: &Catalog) -> Result<(), StoreError> {
+    let bytes = hdf5::write_catalog(content)?;
+    let new = beside(path, ".new");
+    if disk.exists(&new)? {
+        disk.remove(&new)?;
+    }
+    let file = disk.open(&new, Open::Create)?;
+    file.write_at(&bytes, 0)?;
+    file.sync_all()?;
+    disk.rename(&new, path)?;
+    disk.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+    Ok(())
+}

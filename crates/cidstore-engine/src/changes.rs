@@ -1,0 +1,54 @@
+//! The change feed: what the log says happened, mutation by mutation.
+
+use crate::error::StoreError;
+use cidstore_types::{BatchRef, Op, Seq, Triple};
+use cidstore_wal::Log;
+
+/// One mutation of one triple.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Its number.
+    pub seq: Seq,
+    /// What was done.
+    pub op: Op,
+    /// To which triple.
+    pub triple: Triple,
+    /// Seconds since the epoch.
+    pub created_at: f64,
+    /// Stored metadata, if any.
+    pub metadata: Option<Box<str>>,
+}
+
+/// At most `limit` mutations after `since`, in order, as far as the log is visible.
+///
+/// # Errors
+/// [`cidstore_wal::WalError::Gone`] (inside [`StoreError`]) when the log no longer reaches back to
+/// `since`.
+pub fn changes(log: &Log, since: Seq, limit: usize) -> Result<Vec<Change>, StoreError> {
+    let mut changes = Vec::new();
+    if since >= log.last_seq() || limit == 0 {
+        return Ok(changes);
+    }
+    let mut tail = log.tail(since + 1)?;
+    while let Some(entry) = tail.next()? {
+        let first = entry.first_seq;
+        let batch =
+            BatchRef::decode(entry.payload).map_err(|source| StoreError::Record { seq: first, source })?;
+        for (seq, row) in (first..).zip(batch.rows()).filter(|(seq, _)| *seq > since) {
+            if changes.len() == limit {
+                return Ok(changes);
+            }
+            changes.push(Change {
+                seq,
+                op: batch.op,
+                triple: row.triple,
+                created_at: row.created_at,
+                metadata: row.metadata.map(Into::into),
+            });
+        }
+        if changes.len() == limit {
+            break;
+        }
+    }
+    Ok(changes)
+}

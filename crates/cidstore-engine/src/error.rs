@@ -1,0 +1,82 @@
+//! What can go wrong with a store.
+
+use crate::hdf5::Hdf5Error;
+use cidstore_disk::DiskError;
+use cidstore_types::{BatchError, Seq};
+use cidstore_wal::WalError;
+use std::path::PathBuf;
+
+/// Why a store cannot be opened, or an operation on it failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk refused.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The log refused.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// An HDF5 file is not what it should be, or could not be made.
+    #[error(transparent)]
+    Hdf5(#[from] Hdf5Error),
+    /// A log record holds no batch.
+    #[error(
+        "log record {seq} passes its checksum but is not readable ({source}): written by a newer version? \
+         Start that version, or restore from a backup"
+    )]
+    Record {
+        /// First sequence number of the record.
+        seq: Seq,
+        /// What is wrong with it.
+        source: BatchError,
+    },
+    /// Run files or a log exist, but no catalog.
+    #[error(
+        "{} does not exist, but {} does: the catalog is missing. Put it back from a backup, or move \
+         both away to begin an empty store", catalog.display(), other.display()
+    )]
+    CatalogMissing {
+        /// The catalog's path.
+        catalog: PathBuf,
+        /// What was found beside it.
+        other: PathBuf,
+    },
+    /// The log does not reach back to what is sealed.
+    #[error(
+        "mutations {} to {} are missing: run files end at {sealed}, the log {} begins at {log}. Put the \
+         missing segments back, or restore from a backup", sealed + 1, log - 1, path.display()
+    )]
+    LogGap {
+        /// Directory of the log.
+        path: PathBuf,
+        /// Last sequence number in run files.
+        sealed: Seq,
+        /// First sequence number in the log.
+        log: Seq,
+    },
+    /// A run file is not the one that the catalog names.
+    #[error(
+        "{}: {what} is {found}, the catalog says {expected}: the file was replaced or damaged. Put it back \
+         from a backup", path.display()
+    )]
+    RunMismatch {
+        /// The run file.
+        path: PathBuf,
+        /// Which property.
+        what: &'static str,
+        /// What the file says.
+        found: String,
+        /// What the catalog says.
+        expected: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the medium is full: the operation may be tried again when there is room.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Disk(error) => error.is_full(),
+            Self::Wal(error) => matches!(error, WalError::Full { .. }),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The list of runs: what readers take a snapshot of, and the one place where it changes.
+
+use crate::merge::{MERGE_RUNS_MAX, Merge};
+use crate::policy::{self, Candidate};
+use crate::run::Run;
+use crate::snapshot::Snapshot;
+use arc_swap::ArcSwap;
+use cidstore_types::Seq;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The current runs. Readers never wait; the writer and the maintainer change the list under a lock
+/// that is held for as long as a splice takes, or a merge of small runs.
+pub struct RunList {
+    current: ArcSwap<Snapshot>,
+    /// Ids of runs that the maintainer is merging outside the lock.
+    claimed: Mutex<BTreeSet<u64>>,
+    next_id: AtomicU64,
+}
+
+/// A window of adjacent runs that the maintainer merges; no one else touches them meanwhile.
+pub struct Claim {
+    /// The runs, oldest first.
+    pub runs: Vec<Arc<Run>>,
+    /// Whether nothing older than they exists.
+    pub bottom: bool,
+}
+
+impl RunList {
+    /// A list that begins with these runs.
+    pub fn new(runs: Vec<Arc<Run>>, as_of: Seq) -> Self {
+        let next_id = runs.iter().map(|run| run.id + 1).max().unwrap_or(1);
+        Self {
+            current: ArcSwap::from_pointee(Snapshot { runs, as_of }),
+            claimed: Mutex::default(),
+            next_id: AtomicU64::new(next_id),
+        }
+    }
+
+    /// The current state.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// A new run id.
+    pub fn new_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        // The set of ids is valid at every step, so a panic elsewhere cannot have broken it.
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes newer runs visible, all at once.
+    pub fn publish(&self, newer: Vec<Arc<Run>>, as_of: Seq) {
+        let _claimed = self.lock();
+        let mut next = Snapshot::clone(&self.current.load());
+        next.runs.extend(newer);
+        next.as_of = as_of;
+        self.current.store(Arc::new(next));
+    }
+
+    /// Merges small runs in memory, while the policy finds any, into runs of at most `rows_max`
+    /// rows. Returns the rows merged.
+    pub fn tidy(&self, fan_in: usize, rows_max: usize) -> usize {
+        let mut merged = 0;
+        let claimed = self.lock();
+        loop {
+            let snapshot = self.current.load_full();
+            let busy = |run: &Run| !run.in_memory() || run.len() >= rows_max || claimed.contains(&run.id);
+            let Some(window) = policy::pick(&candidates(&snapshot, busy), fan_in, rows_max) else {
+                return merged;
+            };
+            let runs = &snapshot.runs[window.clone()];
+            let run = Merge::new(runs, window.start == 0).into_memory(self.new_id());
+            merged += run.len();
+            self.splice(&snapshot, window, run);
+        }
+    }
+
+    /// Claims the oldest runs in memory, at most as many as one merge takes.
+    pub fn claim_memory(&self) -> Option<Claim> {
+        let mut claimed = self.lock();
+        let snapshot = self.current.load_full();
+        let start = snapshot.runs.iter().position(|run| run.in_memory())?;
+        let end = snapshot.runs.len().min(start + MERGE_RUNS_MAX);
+        Some(claim(&mut claimed, &snapshot, start..end))
+    }
+
+    /// Claims a window of runs in files that the policy wants merged.
+    pub fn claim_files(&self, fan_in: usize, rows_max: usize) -> Option<Claim> {
+        let mut claimed = self.lock();
+        let snapshot = self.current.load_full();
+        let window = policy::pick(&candidates(&snapshot, Run::in_memory), fan_in, rows_max)?;
+        let window = window.start..window.end.min(window.start + MERGE_RUNS_MAX);
+        Some(claim(&mut claimed, &snapshot, window))
+    }
+
+    /// Ends a claim. `replacement` takes the place of its runs if it is not empty; `None` leaves
+    /// them where they are.
+    pub fn release(&self, done: &Claim, replacement: Option<Run>) {
+        let mut claimed = self.lock();
+        for run in &done.runs {
+            claimed.remove(&run.id);
+        }
+        let Some(replacement) = replacement else { return };
+        let snapshot = self.current.load_full();
+        let Some(start) = snapshot.runs.iter().position(|run| run.id == done.runs[0].id) else {
+            unreachable!("claimed runs stay in the list until they are released")
+        };
+        self.splice(&snapshot, start..start + done.runs.len(), replacement);
+    }
+
+    /// The caller holds the lock.
+    fn splice(&self, snapshot: &Snapshot, window: Range<usize>, run: Run) {
+        let mut next = snapshot.clone();
+        let replacement = if run.is_empty() { None } else { Some(Arc::new(run)) };
+        next.runs.splice(window, replacement);
+        self.current.store(Arc::new(next));
+    }
+}
+
+fn candidates(snapshot: &Snapshot, busy: impl Fn(&Run) -> bool) -> Vec<Candidate> {
+    snapshot.runs.iter().map(|run| Candidate { rows: run.len(), busy: busy(run) }).collect()
+}
+
+fn claim(claimed: &mut BTreeSet<u64>, snapshot: &Snapshot, window: Range<usize>) -> Claim {
+    let runs = snapshot.runs[window.clone()].to_vec();
+    claimed.extend(runs.iter().map(|run| run.id));
+    Claim { runs, bottom: window.start == 0 }
+}

@@ -1,0 +1,43 @@
+//! What an operator may tune, with the defaults.
+
+/// Bounds and thresholds of a store. All counts are of rows (triples and tombstones).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Identity given to a store that is created: any 16 random bytes.
+    pub new_store_id: [u8; 16],
+    /// Any number that differs at each start; it tells log segments apart.
+    pub nonce: u64,
+    /// Bytes of one log segment.
+    pub segment_bytes: u64,
+    /// Most triples of one batch, and of one delete by pattern.
+    pub batch_rows_max: usize,
+    /// Rows in memory at which they are sealed into a run file.
+    pub seal_rows: usize,
+    /// Rows in memory at which commits should wait for sealing.
+    pub memory_rows_max: usize,
+    /// Runs of one tier in memory that are merged into one.
+    pub memory_fan_in: usize,
+    /// Runs in memory of this size are not merged further before they are sealed.
+    pub tidy_rows_max: usize,
+    /// Run files of one tier that are merged into one.
+    pub file_fan_in: usize,
+    /// Most rows of one run file: bounds the memory and temporary space of a merge.
+    pub run_rows_max: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            new_store_id: [0; 16],
+            nonce: 0,
+            segment_bytes: 64 << 20,
+            batch_rows_max: 1_000_000,
+            seal_rows: 1 << 19,
+            memory_rows_max: 1 << 21,
+            memory_fan_in: 8,
+            tidy_rows_max: 1 << 16,
+            file_fan_in: 4,
+            run_rows_max: 16 << 20,
+        }
+    }
+}

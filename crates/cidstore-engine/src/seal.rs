@@ -1,0 +1,318 @@
+//! Run files: writing a merge into one, and opening one.
+//!
+//! HDF5 describes the file (where each dataset goes, and the bytes around them); everything is then
+//! written through [`Disk`], so that a simulated medium sees every write.
+
+use crate::column::Column;
+use crate::error::StoreError;
+use crate::hdf5::{
+    self, ColumnId, ColumnSpec, Extent, FORMAT_VERSION, PerColumn, RunAttributes, RunEntry, RunSource,
+    RunSpec,
+};
+use crate::maintain::Garbage;
+use crate::merge::Merge;
+use crate::run::{Filters, Rows, Run, Texts};
+use bytemuck::Pod;
+use cidstore_disk::{Disk, DiskError, File, Open};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Bytes written at once.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// The file of a run. Removed, by the maintainer, after it was marked obsolete and the last run
+/// that refers to it is dropped.
+pub struct RunFile {
+    /// Number of the run in the catalog.
+    pub number: u64,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    obsolete: AtomicBool,
+    garbage: Arc<Garbage>,
+}
+
+impl RunFile {
+    /// The catalog no longer names it.
+    pub(crate) fn mark_obsolete(&self) {
+        self.obsolete.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for RunFile {
+    fn drop(&mut self) {
+        if *self.obsolete.get_mut() {
+            self.garbage.add(std::mem::take(&mut self.path));
+        }
+    }
+}
+
+/// Where a run file goes, or is.
+pub(crate) struct Place<'a> {
+    pub(crate) disk: &'a Arc<dyn Disk>,
+    pub(crate) dir: &'a Path,
+    pub(crate) store_id: [u8; 16],
+    pub(crate) number: u64,
+    pub(crate) garbage: &'a Arc<Garbage>,
+}
+
+/// Name of a run file.
+pub(crate) fn file_name(number: u64) -> String {
+    format!("{number:06}.h5")
+}
+
+/// Writes a merge that is not empty into a new run file, makes it durable, and opens it.
+pub(crate) fn seal(place: &Place<'_>, merge: &Merge<'_>, id: u64) -> Result<(Run, RunEntry), StoreError> {
+    let indexes = merge.indexes();
+    let texts = merge.texts().finish();
+    let (first_seq, last_seq) = merge.seqs();
+    let mut spec = RunSpec {
+        attributes: RunAttributes {
+            format_version: FORMAT_VERSION,
+            store_id: place.store_id,
+            run_id: place.number,
+            first_seq,
+            last_seq,
+            created_by: concat!("cidstored ", env!("CARGO_PKG_VERSION")).into(),
+        },
+        columns: PerColumn::default(),
+    };
+    let lens = [
+        (ColumnId::Triples, merge.triples_len()),
+        (ColumnId::CreatedAt, merge.triples_len()),
+        (ColumnId::Pos, indexes.pos.len()),
+        (ColumnId::Osp, indexes.osp.len()),
+        (ColumnId::HashPrefix, indexes.hash_prefix.len()),
+        (ColumnId::HashRow, indexes.hash_row.len()),
+        (ColumnId::Tombstones, merge.tombstones_len()),
+        (ColumnId::TombstonePos, indexes.tombstone_pos.len()),
+        (ColumnId::TombstoneOsp, indexes.tombstone_osp.len()),
+        (ColumnId::MetadataRow, texts.row.len()),
+        (ColumnId::MetadataEnd, texts.end.len()),
+        (ColumnId::MetadataText, texts.text.len()),
+        (ColumnId::FilterSubject, indexes.filters[0].len()),
+        (ColumnId::FilterPredicateObject, indexes.filters[1].len()),
+        (ColumnId::FilterObject, indexes.filters[2].len()),
+    ];
+    for (column, len) in lens {
+        spec.columns[column] = ColumnSpec { len: len as u64, crc32c: 0 };
+    }
+    // First only to learn the places: the checksums are known when the columns are written.
+    let skeleton = hdf5::run_skeleton(&spec)?;
+
+    let path = place.dir.join(file_name(place.number));
+    let new = place.dir.join(format!("{}.new", file_name(place.number)));
+    let result = write_file(place, &new, &mut spec, &skeleton, |output| {
+        output.column(ColumnId::Triples, merge.triples())?;
+        output.column(ColumnId::Tombstones, merge.tombstones())?;
+        output.column(ColumnId::CreatedAt, merge.created_at().map(f64::to_le_bytes))?;
+        output.column(ColumnId::Pos, le_bytes(&indexes.pos))?;
+        output.column(ColumnId::Osp, le_bytes(&indexes.osp))?;
+        output.column(ColumnId::HashPrefix, le_bytes(&indexes.hash_prefix))?;
+        output.column(ColumnId::HashRow, le_bytes(&indexes.hash_row))?;
+        output.column(ColumnId::TombstonePos, le_bytes(&indexes.tombstone_pos))?;
+        output.column(ColumnId::TombstoneOsp, le_bytes(&indexes.tombstone_osp))?;
+        output.column(ColumnId::MetadataRow, le_bytes(&texts.row))?;
+        output.column(ColumnId::MetadataEnd, texts.end.iter().map(|end| end.to_le_bytes()))?;
+        output.column(ColumnId::MetadataText, texts.text.chunks(WRITE_BYTES))?;
+        output.column(ColumnId::FilterSubject, [&indexes.filters[0]])?;
+        output.column(ColumnId::FilterPredicateObject, [&indexes.filters[1]])?;
+        output.column(ColumnId::FilterObject, [&indexes.filters[2]])
+    });
+    let head = match result {
+        Ok(head) => head,
+        Err(error) => {
+            // Free what was taken, above all after ENOSPC; what cannot be removed now is removed as
+            // debris at the next start.
+            let _ = place.disk.remove(&new);
+            return Err(error);
+        }
+    };
+    drop((indexes, texts));
+    place.disk.rename(&new, &path)?;
+    place.disk.sync_dir(place.dir)?;
+    let dir_name = place.dir.file_name().unwrap_or_default().to_string_lossy();
+    let entry = RunEntry {
+        id: place.number,
+        file: format!("{dir_name}/{}", file_name(place.number)),
+        rows: merge.triples_len() as u64,
+        tombstones: merge.tombstones_len() as u64,
+        first_seq,
+        last_seq,
+        file_bytes: skeleton.file_len,
+        head_bytes: head.len() as u64,
+        head_crc32c: crc32c::crc32c(&head),
+    };
+    Ok((open(place, &entry, id)?, entry))
+}
+
+fn le_bytes(values: &[u32]) -> impl Iterator<Item = [u8; 4]> {
+    values.iter().map(|value| value.to_le_bytes())
+}
+
+/// Writes all columns by `fill`, then the head; durable when it returns, except for its name.
+fn write_file(
+    place: &Place<'_>,
+    path: &Path,
+    spec: &mut RunSpec,
+    skeleton: &hdf5::Skeleton,
+    fill: impl FnOnce(&mut Output<'_>) -> Result<(), DiskError>,
+) -> Result<Vec<u8>, StoreError> {
+    let file = place.disk.open(path, Open::Create)?;
+    file.set_len(skeleton.file_len)?;
+    let mut output = Output {
+        file: &*file,
+        places: &skeleton.columns,
+        crc32c: PerColumn::default(),
+        buffer: Vec::with_capacity(WRITE_BYTES),
+    };
+    fill(&mut output)?;
+    for column in ColumnId::ALL {
+        spec.columns[column].crc32c = output.crc32c[column];
+    }
+    let head = hdf5::run_skeleton(spec)?.head;
+    file.write_at(&head, 0)?;
+    file.sync_all()?;
+    Ok(head)
+}
+
+/// Columns being written to their places.
+struct Output<'a> {
+    file: &'a dyn File,
+    places: &'a PerColumn<Extent>,
+    crc32c: PerColumn<u32>,
+    buffer: Vec<u8>,
+}
+
+impl Output<'_> {
+    fn column<T: AsRef<[u8]>>(
+        &mut self,
+        column: ColumnId,
+        values: impl IntoIterator<Item = T>,
+    ) -> Result<(), DiskError> {
+        let mut offset = self.places[column].offset;
+        let mut crc = 0;
+        let mut flush = |buffer: &mut Vec<u8>| {
+            crc = crc32c::crc32c_append(crc, buffer);
+            self.file.write_at(buffer, offset)?;
+            offset += buffer.len() as u64;
+            buffer.clear();
+            Ok(())
+        };
+        for value in values {
+            if self.buffer.len() >= WRITE_BYTES {
+                flush(&mut self.buffer)?;
+            }
+            self.buffer.extend_from_slice(value.as_ref());
+        }
+        if !self.buffer.is_empty() {
+            flush(&mut self.buffer)?;
+        }
+        self.crc32c[column] = crc;
+        Ok(())
+    }
+}
+
+/// Opens the run file that a catalog entry names, and maps it. Its head is verified against the
+/// catalog; its columns are not read.
+pub(crate) fn open(place: &Place<'_>, entry: &RunEntry, id: u64) -> Result<Run, StoreError> {
+    let path = place.dir.join(file_name(entry.id));
+    let mismatch = |what, found: String, expected: String| StoreError::RunMismatch {
+        path: path.clone(),
+        what,
+        found,
+        expected,
+    };
+    let map = place.disk.map(&path)?;
+    let bytes = map.bytes();
+    if bytes.len() as u64 != entry.file_bytes {
+        return Err(mismatch("the length", bytes.len().to_string(), entry.file_bytes.to_string()));
+    }
+    let head = bytes.get(..entry.head_bytes as usize).ok_or_else(|| {
+        mismatch("the head's length", bytes.len().to_string(), entry.head_bytes.to_string())
+    })?;
+    let layout = hdf5::read_run(RunSource::Head {
+        name: &path.display().to_string(),
+        head,
+        head_crc32c: entry.head_crc32c,
+        file_len: entry.file_bytes,
+    })?;
+    let about = &layout.attributes;
+    let found = (about.store_id, about.run_id, about.first_seq, about.last_seq);
+    let expected = (place.store_id, entry.id, entry.first_seq, entry.last_seq);
+    if found != expected {
+        return Err(mismatch(
+            "(store id, run, first and last seq)",
+            format!("{found:?}"),
+            format!("{expected:?}"),
+        ));
+    }
+
+    let columns = Mapped { map: &map, places: &layout.columns, path: &path };
+    let run = Run {
+        id,
+        seqs: (entry.first_seq, entry.last_seq),
+        triples: Rows {
+            spo: columns.get(ColumnId::Triples)?,
+            pos: columns.get(ColumnId::Pos)?,
+            osp: columns.get(ColumnId::Osp)?,
+        },
+        created_at: columns.get(ColumnId::CreatedAt)?,
+        hash_prefix: columns.get(ColumnId::HashPrefix)?,
+        hash_row: columns.get(ColumnId::HashRow)?,
+        metadata: Texts {
+            row: columns.get(ColumnId::MetadataRow)?,
+            end: columns.get(ColumnId::MetadataEnd)?,
+            text: columns.get(ColumnId::MetadataText)?,
+        },
+        tombstones: Rows {
+            spo: columns.get(ColumnId::Tombstones)?,
+            pos: columns.get(ColumnId::TombstonePos)?,
+            osp: columns.get(ColumnId::TombstoneOsp)?,
+        },
+        filters: Filters {
+            subject: columns.get(ColumnId::FilterSubject)?,
+            predicate_object: columns.get(ColumnId::FilterPredicateObject)?,
+            object: columns.get(ColumnId::FilterObject)?,
+        },
+        file: Some(Arc::new(RunFile {
+            number: entry.id,
+            path: path.clone(),
+            bytes: entry.file_bytes,
+            obsolete: AtomicBool::new(false),
+            garbage: Arc::clone(place.garbage),
+        })),
+    };
+    let found = (run.triples.spo.len() as u64, run.tombstones.spo.len() as u64);
+    if found != (entry.rows, entry.tombstones) {
+        let expected = format!("{:?}", (entry.rows, entry.tombstones));
+        return Err(mismatch("(triples, tombstones)", format!("{found:?}"), expected));
+    }
+    Ok(run)
+}
+
+/// The columns of a mapped file.
+struct Mapped<'a> {
+    map: &'a Arc<dyn cidstore_disk::Map>,
+    places: &'a PerColumn<Extent>,
+    path: &'a Path,
+}
+
+impl Mapped<'_> {
+    fn get<T: Pod>(&self, column: ColumnId) -> Result<Column<T>, StoreError> {
+        const { assert!(cfg!(target_endian = "little"), "columns are mapped as they are: little-endian") };
+        let Extent { offset, bytes, .. } = self.places[column];
+        if bytes == 0 {
+            return Ok(Column::default());
+        }
+        let range = offset as usize..(offset + bytes) as usize;
+        Column::mapped(self.map, range).ok_or_else(|| StoreError::RunMismatch {
+            path: self.path.to_owned(),
+            what: column.name(),
+            found: format!("at {offset}, {bytes} bytes"),
+            expected: format!("within the file, aligned for {} bytes", align_of::<T>()),
+        })
+    }
+}

@@ -1,0 +1,58 @@
+//! Counts and sizes, for `stats`, `/status` and metrics.
+
+use crate::maintain::Shared;
+use cidstore_types::Seq;
+use std::sync::atomic::Ordering;
+
+/// A view of the engine at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EngineStats {
+    /// Last visible mutation.
+    pub seq: Seq,
+    /// All mutations up to this one are in run files.
+    pub sealed_seq: Seq,
+    /// Runs in memory, and their rows (triples and tombstones) and bytes.
+    pub memory_runs: usize,
+    /// See `memory_runs`.
+    pub memory_rows: usize,
+    /// See `memory_runs`.
+    pub memory_bytes: usize,
+    /// Runs in files, and their rows (triples and tombstones) and bytes.
+    pub file_runs: usize,
+    /// See `file_runs`.
+    pub file_rows: usize,
+    /// See `file_runs`.
+    pub file_bytes: u64,
+    /// Tombstones in all runs.
+    pub tombstones: usize,
+    /// Rows written into run files since the start, by sealing and by merging.
+    pub rows_written: u64,
+}
+
+impl Shared {
+    pub(crate) fn stats(&self) -> EngineStats {
+        let snapshot = self.list.snapshot();
+        let mut stats = EngineStats {
+            seq: snapshot.as_of,
+            sealed_seq: self.sealed_seq(),
+            rows_written: self.rows_written.load(Ordering::Relaxed),
+            ..EngineStats::default()
+        };
+        for run in &snapshot.runs {
+            stats.tombstones += run.tombstones.spo.len();
+            match &run.file {
+                None => {
+                    stats.memory_runs += 1;
+                    stats.memory_rows += run.len();
+                    stats.memory_bytes += run.bytes();
+                }
+                Some(file) => {
+                    stats.file_runs += 1;
+                    stats.file_rows += run.len();
+                    stats.file_bytes += file.bytes;
+                }
+            }
+        }
+        stats
+    }
+}
