@@ -155,6 +155,7 @@ impl ColumnId {
     }
 
     /// The column whose length `self` must have; `self` if the length is its own.
+    #[must_use]
     pub const fn length_of(self) -> Self {
         match self.length() {
             Length::Rows => Self::Triples,

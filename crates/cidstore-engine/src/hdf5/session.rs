@@ -54,6 +54,7 @@ impl Session<'_> {
     }
 
     /// The error of something that is not as the format says.
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and texts alike, made for this call")]
     pub(super) fn mismatch(
         &self,
         object: &str,
