@@ -6,7 +6,7 @@
 //! **Knows nothing of** what rows mean, of how files get to the disk, of the log.
 //!
 //! **How.** HDF5 is used as a function from a description to bytes and back, working in memory
-//! ([`image`]): it never writes a file of the store and never sees one whose bytes were not checked
+//! (`image`): it never writes a file of the store and never sees one whose bytes were not checked
 //! first. A run of gigabytes is described by [`run_skeleton`]: HDF5 lays all datasets out in a sparse
 //! file in memory, and what is kept of that is the *head* (all of HDF5's own structures, some KiB)
 //! and where each column's bytes belong. Whoever writes the run writes columns and head with plain
@@ -18,7 +18,7 @@
 //! - All of HDF5's structures of a run are before its first column; between and after the columns
 //!   there are zeros only.
 //! - Bytes go to HDF5 after their checksum was verified, and what HDF5 says of them is validated.
-//! - No call to HDF5 without its lock ([`session`]); no id outlives the lock.
+//! - No call to HDF5 without its lock (`session`); no id outlives the lock.
 
 mod attribute;
 mod catalog;
