@@ -1,0 +1,307 @@
+//! The log against a vector of what was appended, on a simulated disk: crashes, full disks, failed
+//! syncs, damage.
+
+use cidstore_disk::sim::SimDisk;
+use cidstore_disk::{Disk, Open};
+use cidstore_wal::{Log, Options, RECORD_HEADER_BYTES, Recovery, SEGMENT_HEADER_BYTES, Seq, Wal, WalError};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const DIR: &str = "/log";
+const STORE: [u8; 16] = *b"0123456789abcdef";
+
+fn open_with(disk: &SimDisk, nonce: u64, next_seq: Seq) -> Result<(Wal, Recovery), WalError> {
+    let options = Options { segment_bytes: 2048, nonce, next_seq };
+    Wal::open(Arc::new(disk.clone()), Path::new(DIR), STORE, options)
+}
+
+fn open(disk: &SimDisk, nonce: u64) -> (Wal, Recovery) {
+    open_with(disk, nonce, 1).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Records as (first sequence number, count, payload), from `from` on.
+fn read(log: &Log, from: Seq) -> Vec<(Seq, u32, Vec<u8>)> {
+    let mut tail = log.tail(from).unwrap();
+    let mut records = Vec::new();
+    while let Some(entry) = tail.next().unwrap() {
+        records.push((entry.first_seq, entry.count, entry.payload.to_vec()));
+    }
+    records
+}
+
+#[derive(Debug, Clone)]
+enum Action {
+    Group(Vec<(u32, Vec<u8>)>),
+    Flush(Vec<(u32, Vec<u8>)>),
+    Remove(u64),
+    Crash(u64),
+    Kill,
+    CutAt(u64, u64),
+    Full(u64),
+}
+
+fn actions() -> impl Strategy<Value = Action> {
+    let group = || vec((1u32..5, vec(any::<u8>(), 0..700)), 1..5);
+    prop_oneof![
+        8 => group().prop_map(Action::Group),
+        2 => group().prop_map(Action::Flush),
+        2 => (0u64..100).prop_map(Action::Remove),
+        1 => any::<u64>().prop_map(Action::Crash),
+        1 => Just(Action::Kill),
+        2 => (0u64..8, any::<u64>()).prop_map(|(n, seed)| Action::CutAt(n, seed)),
+        2 => (0u64..4).prop_map(Action::Full),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn log_equals_model(actions in vec(actions(), 1..40)) {
+        let disk = SimDisk::new();
+        let (mut wal, _) = open(&disk, 0);
+        // All records in order; how many are durable; how many are acknowledged in any way.
+        let mut model: Vec<(Seq, u32, Vec<u8>)> = Vec::new();
+        let mut durable = 0;
+        for (nonce, action) in (1..).zip(&actions) {
+            let append = |wal: &mut Wal, group: &[(u32, Vec<u8>)]| -> Result<Vec<_>, WalError> {
+                group.iter().map(|(count, payload)| {
+                    Ok((wal.append(*count, payload)?, *count, payload.clone()))
+                }).collect()
+            };
+            // Reopens after a crash: `cut` is what may be gone.
+            let reopen = |wal: &mut Wal, model: &mut Vec<(Seq, u32, Vec<u8>)>, durable: &mut usize, in_flight: Vec<(Seq, u32, Vec<u8>)>| {
+                let first = wal.log().first_seq();
+                *wal = open(&disk, nonce).0;
+                let expected: Vec<_> = model.iter().chain(&in_flight).filter(|record| record.0 >= first).cloned().collect();
+                let found = read(&wal.log(), wal.log().first_seq());
+                let sure = model[..*durable].iter().filter(|record| record.0 >= first).count();
+                assert!(found.len() >= sure, "a durable record is gone");
+                assert_eq!(&found[..], &expected[..found.len()]);
+                let before = model.iter().filter(|record| record.0 < first).count();
+                model.truncate(before);
+                model.extend(found);
+                *durable = model.len();
+            };
+            match action {
+                Action::Group(group) => match append(&mut wal, group).and_then(|records| wal.sync().map(|_| records)) {
+                    Ok(records) => {
+                        model.extend(records);
+                        durable = model.len();
+                    }
+                    Err(error) => panic!("{error}"),
+                },
+                Action::Flush(group) => {
+                    let records = append(&mut wal, group).unwrap();
+                    if wal.flush().is_ok() {
+                        model.extend(records);
+                    }
+                }
+                Action::Remove(seq) => {
+                    wal.sync().unwrap();
+                    durable = model.len();
+                    wal.remove_before(*seq).unwrap();
+                    let first = wal.log().first_seq();
+                    if first > 1 {
+                        let gone = matches!(wal.log().tail(first - 1), Err(WalError::Gone { oldest }) if oldest == first);
+                        prop_assert!(gone);
+                    }
+                }
+                Action::Crash(seed) => {
+                    disk.crash(*seed);
+                    reopen(&mut wal, &mut model, &mut durable, Vec::new());
+                }
+                Action::Kill => {
+                    disk.kill();
+                    durable = model.len();
+                    reopen(&mut wal, &mut model, &mut durable, Vec::new());
+                }
+                Action::CutAt(n, seed) => {
+                    disk.stop_at(*n);
+                    let group = vec![(2, vec![7; 300]), (1, vec![8; 900]), (3, vec![9; 20])];
+                    let start = wal.last_seq() + 1;
+                    let in_flight = vec![(start, 2, vec![7; 300]), (start + 2, 1, vec![8; 900]), (start + 3, 3, vec![9; 20])];
+                    let done = append(&mut wal, &group).and_then(|_| wal.sync());
+                    disk.crash(*seed);
+                    if done.is_ok() {
+                        model.extend(in_flight);
+                        durable = model.len();
+                        reopen(&mut wal, &mut model, &mut durable, Vec::new());
+                    } else {
+                        reopen(&mut wal, &mut model, &mut durable, in_flight);
+                    }
+                }
+                Action::Full(n) => {
+                    disk.fail_nth(*n, ErrorKind::StorageFull);
+                    let group = [(1, vec![5; 600]), (1, vec![6; 600])];
+                    match append(&mut wal, &group).and_then(|records| wal.sync().map(|_| records)) {
+                        Ok(records) => {
+                            model.extend(records);
+                            durable = model.len();
+                        }
+                        Err(WalError::Full { .. }) => wal.discard(),
+                        // A sync that fails is final, whatever it says.
+                        Err(WalError::Latched { .. }) => {
+                            let start = model.last().map_or(0, |r| r.0 + u64::from(r.1) - 1) + 1;
+                            disk.crash(u64::from(*n as u32) + 3);
+                            let in_flight = vec![(start, 1, vec![5; 600]), (start + 1, 1, vec![6; 600])];
+                            reopen(&mut wal, &mut model, &mut durable, in_flight);
+                        }
+                        Err(error) => panic!("{error}"),
+                    }
+                    disk.kill();
+                    let seen = read(&wal.log(), wal.log().first_seq());
+                    let first = wal.log().first_seq();
+                    prop_assert_eq!(&seen, &model.iter().filter(|r| r.0 >= first).cloned().collect::<Vec<_>>());
+                    durable = model.len();
+                    reopen(&mut wal, &mut model, &mut durable, Vec::new());
+                }
+            }
+            let first = wal.log().first_seq();
+            let expected: Vec<_> = model.iter().filter(|record| record.0 >= first).cloned().collect();
+            prop_assert_eq!(read(&wal.log(), first), expected.clone());
+            if let Some(middle) = expected.get(expected.len() / 2) {
+                let from = middle.0 + u64::from(middle.1) - 1;
+                prop_assert_eq!(read(&wal.log(), from), expected[expected.len() / 2..].to_vec());
+            }
+            prop_assert_eq!(wal.log().last_seq(), model.last().map_or(0, |r| r.0 + u64::from(r.1) - 1));
+        }
+    }
+}
+
+/// A log of one segment with six records of 40 bytes, each synced by itself.
+fn small_log() -> (SimDisk, PathBuf, Vec<(Seq, u32, Vec<u8>)>) {
+    let disk = SimDisk::new();
+    let (mut wal, _) = open(&disk, 0);
+    for i in 0..6u8 {
+        wal.append(2, &[i + 1; 40]).unwrap();
+        wal.sync().unwrap();
+    }
+    let records = read(&wal.log(), 1);
+    disk.kill();
+    (disk, Path::new(DIR).join("00000000000000000001.wal"), records)
+}
+
+fn record_bytes() -> u64 {
+    (RECORD_HEADER_BYTES + 40) as u64
+}
+
+#[test]
+fn every_truncation_leaves_a_prefix() {
+    let end = SEGMENT_HEADER_BYTES as u64 + 6 * record_bytes();
+    for len in SEGMENT_HEADER_BYTES as u64..=end {
+        let (disk, path, records) = small_log();
+        disk.open(&path, Open::Write).unwrap().set_len(len).unwrap();
+        let (wal, recovery) = open(&disk, 1);
+        let whole = ((len - SEGMENT_HEADER_BYTES as u64) / record_bytes()) as usize;
+        assert_eq!(read(&wal.log(), 1), records[..whole], "{len} bytes");
+        assert_eq!(recovery.last_seq, 2 * whole as u64);
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_noticed() {
+    let end = SEGMENT_HEADER_BYTES as u64 + 6 * record_bytes();
+    let last = end - record_bytes();
+    let mut refused = 0;
+    for bit in 0..end * 8 {
+        let (disk, path, records) = small_log();
+        disk.flip_bit(&path, bit);
+        let byte = bit / 8;
+        match open_with(&disk, 1, 1) {
+            // In the last record nothing tells damage from a tear: it was not known to be durable
+            // by any record after it. In the zeros behind the header nothing is said.
+            Ok((wal, _)) => {
+                let found = read(&wal.log(), 1);
+                let unused = (64..SEGMENT_HEADER_BYTES as u64).contains(&byte);
+                assert!(byte >= last || unused, "byte {byte} was not checked");
+                assert_eq!(found, records[..if unused { 6 } else { 5 }]);
+            }
+            Err(WalError::Damaged { offset, expected, .. }) => {
+                let record = (byte - SEGMENT_HEADER_BYTES as u64) / record_bytes();
+                assert_eq!(offset, SEGMENT_HEADER_BYTES as u64 + record * record_bytes());
+                assert_eq!(expected, record * 2 + 1);
+                refused += 1;
+            }
+            Err(WalError::Header { .. }) => assert!(byte < 64),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(refused, 5 * record_bytes() * 8);
+}
+
+#[test]
+fn failed_sync_latches_for_good() {
+    let disk = SimDisk::new();
+    let (mut wal, _) = open(&disk, 0);
+    wal.append(1, b"one").unwrap();
+    wal.sync().unwrap();
+    wal.append(1, b"two").unwrap();
+    disk.fail_nth(1, ErrorKind::Other);
+    assert!(matches!(wal.sync(), Err(WalError::Latched { .. })));
+    assert!(matches!(wal.append(1, b"three"), Err(WalError::Latched { .. })));
+    assert!(matches!(wal.sync(), Err(WalError::Latched { .. })));
+    assert_eq!(read(&wal.log(), 1), [(1, 1, b"one".to_vec())]);
+}
+
+#[test]
+fn full_disk_takes_the_group_back_and_later_groups_succeed() {
+    let disk = SimDisk::new();
+    let (mut wal, _) = open(&disk, 0);
+    wal.append(1, b"kept").unwrap();
+    wal.sync().unwrap();
+    // Far beyond the segment, so that the write has to grow the file.
+    disk.set_capacity(Some(3000));
+    wal.append(5, &[1; 1200]).unwrap();
+    wal.append(5, &[1; 1200]).unwrap();
+    assert!(matches!(wal.sync(), Err(WalError::Full { .. })));
+    assert_eq!(wal.last_seq(), 1);
+    disk.set_capacity(None);
+    assert_eq!(wal.append(1, b"again").unwrap(), 2);
+    wal.sync().unwrap();
+    let expected = [(1, 1, b"kept".to_vec()), (2, 1, b"again".to_vec())];
+    assert_eq!(read(&wal.log(), 1), expected);
+    disk.crash(3);
+    assert_eq!(read(&open(&disk, 1).0.log(), 1), expected);
+}
+
+#[test]
+fn segment_of_another_store_is_refused() {
+    let (disk, _, _) = small_log();
+    let options = Options { nonce: 9, ..Options::default() };
+    let other = Wal::open(Arc::new(disk), Path::new(DIR), [9; 16], options);
+    assert!(matches!(other, Err(WalError::Header { what: "the store id", .. })));
+}
+
+#[test]
+fn log_behind_what_is_kept_elsewhere_begins_anew() {
+    let (disk, _, _) = small_log();
+    let (mut wal, recovery) = open_with(&disk, 1, 100).unwrap();
+    assert_eq!((recovery.behind, recovery.last_seq), (Some(12), 99));
+    assert_eq!(wal.append(1, b"x").unwrap(), 100);
+    wal.sync().unwrap();
+    assert!(matches!(wal.log().tail(99), Err(WalError::Gone { oldest: 100 })));
+    assert_eq!(read(&wal.log(), 100), [(100, 1, b"x".to_vec())]);
+}
+
+#[test]
+fn tail_follows_across_segments_and_sees_nothing_unsynced() {
+    let disk = SimDisk::new();
+    let (mut wal, _) = open(&disk, 0);
+    let mut tail = wal.log().tail(1).unwrap();
+    for i in 0..30u64 {
+        wal.append(1, &[i as u8; 300]).unwrap();
+        assert!(tail.next().unwrap().is_none());
+        wal.sync().unwrap();
+        let entry = tail.next().unwrap().unwrap();
+        assert_eq!((entry.first_seq, entry.payload), (i + 1, &[i as u8; 300][..]));
+    }
+    assert!(wal.log().segments() > 3);
+    let mut slow = wal.log().tail(1).unwrap();
+    wal.remove_before(31).unwrap();
+    assert!(matches!(slow.next(), Ok(Some(_)) | Err(WalError::Gone { .. })));
+    while !matches!(slow.next(), Err(WalError::Gone { .. })) {}
+}
