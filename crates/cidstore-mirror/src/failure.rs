@@ -91,7 +91,7 @@ fn judge(code: &str, details: &str) -> (Category, &'static str) {
         "NOAUTH" | "WRONGPASS" => (Category::Auth, PASSWORD),
         "NOPERM" => (
             Category::Auth,
-            "let the ACL user do SET, GET, MGET, UNLINK, SCAN and PING on the mirror's keys and on cidstore:mirror:*",
+            "let the ACL user run SET, GET, MGET, UNLINK, SCAN and SELECT (better CLIENT and INFO, too) on the mirror's keys and on cidstore:mirror:*",
         ),
         "READONLY" => (Category::Validation, "point the mirror at the primary, not at a replica"),
         "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" | "TRYAGAIN" => {
@@ -126,14 +126,6 @@ impl From<RedisError> for Failure {
         match error.kind() {
             ErrorKind::Io if error.is_timeout() => Self::network("no reply from Redis in time"),
             ErrorKind::Io | ErrorKind::Parse => Self::network(format!("connection to Redis: {error}")),
-            ErrorKind::AuthenticationFailed => {
-                let details = error.detail().unwrap_or_default();
-                let code = details.split([' ', ':']).next().unwrap_or_default();
-                let (category, remedy) = judge(code, details);
-                let category = if category == Category::Validation { Category::Auth } else { category };
-                let remedy = if remedy.starts_with("see what") { PASSWORD } else { remedy };
-                Self { category, what: format!("Redis refuses the login: {error}"), remedy }
-            }
             _ => match error.code() {
                 Some(code) => Self::from_code(code, error.detail().unwrap_or_default()),
                 None => Self {

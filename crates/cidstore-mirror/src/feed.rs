@@ -15,6 +15,9 @@ use tokio::sync::{mpsc, watch};
 const PAGE_ROWS_MAX: usize = 256;
 /// Bytes of commands that a page should come to; pages shrink when rows are heavy.
 const PAGE_BYTES_GOAL: usize = 512 * 1024;
+/// After a record larger than this, a new place in the log is taken at the next rest, so that the
+/// memory for the record is given back.
+const RECORD_BYTES_KEPT: usize = 1024 * 1024;
 const READ_LOG: &str = "see the daemon's messages about its log; nothing is skipped, the mirror waits here";
 const READ_STORE: &str = "see the daemon's messages about its store; the mirror tries again";
 
@@ -88,6 +91,7 @@ fn log_rows(
 ) -> Result<(), Stop> {
     let damaged = |what: String| Stop::End(FeedEnd::Failed(Failure::store(what, READ_LOG)));
     let mut tail = log.tail(next)?;
+    let mut heavy = false;
     loop {
         // Seen before the read: an append in between wakes the wait below at once.
         appended.mark_unchanged();
@@ -109,8 +113,12 @@ fn log_rows(
                 filler.log_row(seq, batch.op, &row, batch.received_at);
             }
             next = end;
+            heavy |= entry.payload.len() > RECORD_BYTES_KEPT;
         }
         hand_over(filler, feed)?;
+        if std::mem::take(&mut heavy) {
+            tail = log.tail(next)?;
+        }
         let more = runtime.block_on(async {
             tokio::select! {
                 changed = appended.changed() => changed.is_ok(),

@@ -66,6 +66,8 @@ pub(crate) struct Follower {
     mirror: Mirror,
     bounds: SharedBounds,
     confirmed: Seq,
+    /// Which data `confirmed` is about.
+    history: Option<String>,
     rebuild: Option<Rebuild>,
     failures: u32,
     /// Something was confirmed on this connection.
@@ -81,6 +83,7 @@ impl Follower {
             keeper: Keeper::new(mirror.file.clone(), mirror.position),
             mirror,
             bounds: SharedBounds::new(),
+            history: None,
             rebuild: None,
             failures: 0,
             progress: false,
@@ -135,15 +138,18 @@ impl Follower {
 
     async fn plan(&mut self, link: &mut Link) -> Result<Plan, Failure> {
         let epoch = link.epoch(&self.mirror.names).await?;
+        let history = link.history().await?;
+        let same_history = history.is_some() && history == self.history;
+        self.history = history;
         let log_first = self.mirror.parts.log.first_seq();
         let newest_sent = self.mirror.newest_sent.max(self.confirmed);
         if let Some(rebuild) = &self.rebuild
-            && (epoch != Some(0) || rebuild.began + 1 < log_first)
+            && (epoch != Some(0) || !same_history || rebuild.began + 1 < log_first)
         {
             self.rebuild = None;
         }
         let cursor = Position { seq: self.confirmed, rebuild_owed: self.mirror.position.rebuild_owed };
-        Ok(Known { epoch, cursor, newest_sent, log_first }.plan())
+        Ok(Known { epoch, cursor, same_history, newest_sent, log_first }.plan())
     }
 
     fn move_cursor(&mut self, seq: Seq) {

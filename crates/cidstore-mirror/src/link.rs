@@ -8,7 +8,7 @@ use crate::config::{MirrorConfig, Target};
 use crate::failure::{Category, Failure};
 use cidstore_types::Seq;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, Pipeline, RedisConnectionInfo, Value};
 use std::future::Future;
 
 /// What the keys and the name of a connection are made of.
@@ -55,6 +55,11 @@ pub(crate) struct Link {
     connection: MultiplexedConnection,
 }
 
+/// The same server without user, password and database.
+fn anonymous(connection: &ConnectionInfo) -> ConnectionInfo {
+    connection.clone().set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name())
+}
+
 /// Fails with the error reply, if it is one.
 fn checked(value: Value) -> Result<Value, Failure> {
     match value {
@@ -66,7 +71,7 @@ fn checked(value: Value) -> Result<Value, Failure> {
 impl Link {
     /// Connects, logs in, and ends older connections of the same mirror.
     pub async fn connect(target: &Target, config: &MirrorConfig, names: &Names) -> Result<Self, Failure> {
-        let client = Client::open(target.connection.clone())?;
+        let client = Client::open(anonymous(&target.connection))?;
         let options = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(config.connect_timeout))
             .set_response_timeout(Some(config.response_timeout));
@@ -80,8 +85,26 @@ impl Link {
             ))
         };
         let mut link = Self { connection: connection.map_err(silent)?? };
+        link.log_in(target).await?;
         link.fence(&names.connection).await?;
         Ok(link)
+    }
+
+    /// Logs in and chooses the database. The `redis` crate can do that while it connects, but keeps
+    /// what Redis says when it refuses to itself.
+    async fn log_in(&mut self, target: &Target) -> Result<(), Failure> {
+        let settings = target.connection.redis_settings();
+        if let Some(password) = settings.password() {
+            let mut command = redis::cmd("AUTH");
+            if let Some(username) = settings.username() {
+                command.arg(username);
+            }
+            self.run(command.arg(password)).await?;
+        }
+        if settings.db() != 0 {
+            self.run(redis::cmd("SELECT").arg(settings.db())).await?;
+        }
+        Ok(())
     }
 
     /// Ends the connections of the same name.
@@ -116,6 +139,21 @@ impl Link {
                 Ok(())
             }
             other => other,
+        }
+    }
+
+    /// Names the history of the data in this Redis: it changes with each restart and each change of
+    /// the primary, so the same name means that what was confirmed is still there, unless it was
+    /// flushed. `None`: the user may not ask.
+    pub async fn history(&mut self) -> Result<Option<String>, Failure> {
+        match self.run(redis::cmd("INFO").arg("replication")).await {
+            Ok(Value::BulkString(text)) => {
+                let text = String::from_utf8_lossy(&text);
+                Ok(text.lines().find_map(|line| line.strip_prefix("master_replid:")).map(str::to_owned))
+            }
+            Ok(other) => Err(Failure::unexpected_reply("INFO", &other)),
+            Err(failure) if failure.category == Category::Auth => Ok(None),
+            Err(failure) => Err(failure),
         }
     }
 

@@ -27,6 +27,9 @@ pub(crate) struct Known {
     pub epoch: Option<Seq>,
     /// This side's cursor.
     pub cursor: Position,
+    /// The data has the same history as when the cursor was moved last: an epoch key that is behind
+    /// only was not moved yet.
+    pub same_history: bool,
     /// The newest seq that Redis may rightly know: nothing beyond it was sent yet.
     pub newest_sent: Seq,
     /// The oldest seq in the log; one beyond the newest when it is empty.
@@ -35,17 +38,21 @@ pub(crate) struct Known {
 
 impl Known {
     /// Where to begin: at the lesser of cursor and epoch key, since each of them may be behind but
-    /// neither is ahead of what is there; nowhere without an epoch key, since then Redis is new or
+    /// neither is ahead of what is there; at nothing without an epoch key, since then Redis is new or
     /// has lost its data. The log must reach back to there, else the store has to tell.
     pub fn plan(self) -> Plan {
-        let Self { epoch, cursor, newest_sent, log_first } = self;
+        let Self { epoch, cursor, same_history, newest_sent, log_first } = self;
         if cursor.rebuild_owed {
             return Plan::Rebuild { why: "an earlier rebuild was not finished" };
         }
         if epoch.is_some_and(|epoch| epoch > newest_sent) {
             return Plan::Rebuild { why: "Redis knows mutations that the log has lost" };
         }
-        let after = epoch.map_or(0, |epoch| epoch.min(cursor.seq));
+        let after = match epoch {
+            None => 0,
+            Some(_) if same_history => cursor.seq,
+            Some(epoch) => epoch.min(cursor.seq),
+        };
         if after + 1 >= log_first {
             return Plan::Tail { after, create_epoch: epoch.is_none() };
         }
@@ -65,7 +72,7 @@ mod tests {
 
     fn plan(epoch: Option<Seq>, cursor: Seq, newest_sent: Seq, log_first: Seq) -> Plan {
         let cursor = Position { seq: cursor, rebuild_owed: false };
-        Known { epoch, cursor, newest_sent, log_first }.plan()
+        Known { epoch, cursor, same_history: false, newest_sent, log_first }.plan()
     }
 
     #[test]
@@ -76,6 +83,11 @@ mod tests {
         assert_eq!(plan(None, 0, 20, 1), tail(0, true));
         // Lost data, but the log is whole.
         assert_eq!(plan(None, 9, 20, 1), tail(0, true));
+        // Only the connection was lost, or the data with it.
+        let cursor = Position { seq: 9, rebuild_owed: false };
+        let known = Known { epoch: Some(7), cursor, same_history: true, newest_sent: 20, log_first: 1 };
+        assert_eq!(known.plan(), tail(9, false));
+        assert_eq!(Known { epoch: None, ..known }.plan(), tail(0, true));
     }
 
     #[test]
@@ -86,6 +98,8 @@ mod tests {
         assert!(rebuilds(plan(Some(3), 3, 20, 5)));
         assert!(rebuilds(plan(Some(21), 20, 20, 1)));
         let cursor = Position { seq: 3, rebuild_owed: true };
-        assert!(rebuilds(Known { epoch: Some(3), cursor, newest_sent: 20, log_first: 1 }.plan()));
+        assert!(rebuilds(
+            Known { epoch: Some(3), cursor, same_history: true, newest_sent: 20, log_first: 1 }.plan()
+        ));
     }
 }
