@@ -125,8 +125,12 @@ impl<'a> Work<'a> {
                     Err(format!("a line of {bytes} bytes, the limit is {LINE_BYTES_MAX}"))
                 }
             };
-            if let Err(why) = parsed {
-                self.bad_line(before.line + 1, &why)?;
+            if let Err(why) = parsed
+                && let Err(failure) = self.bad_line(before.line + 1, &why)
+            {
+                // What stands before the bad line is stored, and the import can go on at that line.
+                self.finish(&batch)?;
+                return Err(failure);
             }
             for statement in &statements {
                 let subject = self.cid(&statement.subject)?;
@@ -141,15 +145,21 @@ impl<'a> Work<'a> {
                 batch.clear();
             }
         }
+        self.finish(&batch)?;
+        // The end itself: also lines without a statement after the last batch.
+        self.read.labels_bytes = self.labels.as_ref().map_or(0, LabelWriter::bytes);
+        self.acked = Progress { done: true, ..self.read };
+        Ok(())
+    }
+
+    /// Sends the last batch, and waits for everything that is on its way.
+    fn finish(&mut self, batch: &[Triple]) -> Result<(), Failure> {
         if !batch.is_empty() {
-            self.send(&batch)?;
+            self.send(batch)?;
         }
         while let Some(ack) = self.pipeline.wait()? {
             self.settle(&ack)?;
         }
-        // The end itself: also lines without a statement after the last batch.
-        self.read.labels_bytes = self.labels.as_ref().map_or(0, LabelWriter::bytes);
-        self.acked = Progress { done: true, ..self.read };
         Ok(())
     }
 
