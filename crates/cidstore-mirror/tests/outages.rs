@@ -94,6 +94,28 @@ async fn a_frozen_redis_ends_up_right() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_arrives_late_on_a_given_up_connection_changes_nothing() {
+    if !available() {
+        return;
+    }
+    let server = Redis::start();
+    let mut proxy = Proxy::to(server.port, Line::Open).await;
+    let mut rig = Rig::new(config(proxy.port));
+    rig.insert(0..200);
+    rig.until_equal(&server).await;
+    proxy.set(Line::Holding);
+    rig.commit(&Batch::new(Op::Insert, 2e9, (0..300).map(triple).collect()));
+    rig.until("it gives the connection up", failing(Category::Network)).await;
+    proxy.set(Line::Open);
+    rig.delete(0..300);
+    rig.insert(150..160);
+    rig.until_equal(&server).await;
+    proxy.deliver_late().await;
+    assert_eq!(server.contents(), rig.expected());
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_never_answers_does_not_hold_it() {
     if !available() {
         return;
