@@ -93,6 +93,11 @@ impl Snapshot {
         Ok(page)
     }
 
+    /// The cursor with which a query of [`Pattern::ALL`] resumes after a triple, present or not.
+    pub fn cursor_after(triple: &Triple) -> Vec<u8> {
+        encode_cursor(Order::Spo, &triple.0)
+    }
+
     /// Number of matches of the pattern.
     pub fn count(&self, pattern: &Pattern) -> u64 {
         let prefix = Prefix::of(pattern);
