@@ -20,7 +20,7 @@ pub struct Cli {
     #[command(flatten)]
     pub connection: Connection,
     /// Print JSON: one value per line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Options")]
     pub json: bool,
     #[command(subcommand)]
     pub command: Command,
@@ -57,6 +57,10 @@ pub enum Command {
     /// Seal everything so far into HDF5
     Checkpoint,
     /// Load N-Triples
+    ///
+    /// Each term becomes the SHA-256 of its canonical N-Triples text. Blank nodes count by their
+    /// label as written: rename them first if files that are loaded together use the same label for
+    /// different nodes. Loading a file again changes nothing.
     Import(Import),
     /// Print the CID of each term, without a daemon
     Cid {
@@ -179,9 +183,6 @@ pub struct Changes {
     pub limit: Option<u64>,
 }
 
-/// Each term becomes the SHA-256 of its canonical N-Triples text. Blank nodes count by their label
-/// as written: rename them first if files that are loaded together use the same label for different
-/// nodes.
 #[derive(Debug, Args)]
 pub struct Import {
     /// N-Triples, plain or gzip; `-` is standard input

@@ -12,28 +12,33 @@ use std::time::Duration;
 
 /// Options of every command that talks to a daemon.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Connection")]
 pub struct Connection {
     /// Host of the daemon, for the endpoints that are given by port only
-    #[arg(long, global = true, value_name = "HOST", default_value = "127.0.0.1")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Connection",
+        value_name = "HOST",
+        default_value = "127.0.0.1"
+    )]
     pub host: String,
     /// Endpoint for requests [env: CIDSTORE_ZMQ_ENDPOINT, or CIDSTORE_ZMQ_REQREP_PORT on --host]
-    #[arg(long, global = true, value_name = "ENDPOINT")]
+    #[arg(long, global = true, help_heading = "Connection", value_name = "ENDPOINT")]
     pub endpoint: Option<String>,
     /// Endpoint of notifications [env: CIDSTORE_PUB_SUB_ADDR, or CIDSTORE_ZMQ_PUB_PORT on --host]
-    #[arg(long, global = true, value_name = "ENDPOINT")]
+    #[arg(long, global = true, help_heading = "Connection", value_name = "ENDPOINT")]
     pub pub_endpoint: Option<String>,
     /// Read the endpoints from the file that `cidstored --endpoints-file` writes
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = "Connection", value_name = "FILE")]
     pub endpoints_file: Option<PathBuf>,
     /// Seconds that one try waits for a reply
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds)]
+    #[arg(long, global = true, help_heading = "Connection", value_name = "SECONDS", default_value_t = 5.0, value_parser = seconds)]
     pub timeout: f64,
     /// How often a request is sent before giving up
-    #[arg(long, global = true, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, global = true, help_heading = "Connection", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     pub tries: u32,
     /// Wait this long for a daemon that is not there yet, instead of failing at once
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 0.0, value_parser = seconds)]
+    #[arg(long, global = true, help_heading = "Connection", value_name = "SECONDS", default_value_t = 0.0, value_parser = seconds)]
     pub wait: f64,
 }
 
