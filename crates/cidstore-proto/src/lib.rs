@@ -13,12 +13,14 @@
 //!   announced: only for bytes that are there.
 //! - What the daemon announces has the field `type` first.
 
+mod decode;
 mod error;
 mod limits;
 mod notification;
 mod reply;
 mod request;
 
+pub use decode::decode_request;
 pub use error::{ErrorCode, Rejection};
 pub use limits::{
     DEPTH_CEILING, Encoding, Limits, NOTIFICATION_TRIPLES_MAX, QUERY_LIMIT_DEFAULT, REQUEST_ID_BYTES_MAX,

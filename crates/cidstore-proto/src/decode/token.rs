@@ -1,6 +1,6 @@
 //! One view of both encodings: a stream of tokens.
 
-use crate::error::{Fault, Result};
+use super::fault::{Fault, Result};
 use std::borrow::Cow;
 
 /// The next thing in a message.
@@ -55,10 +55,7 @@ pub(crate) enum Entries {
     /// MessagePack: so many to come. Announced, so never to be believed for allocation.
     Counted(usize),
     /// JSON: until the closing bracket.
-    Delimited {
-        first: bool,
-        close: u8,
-    },
+    Delimited { first: bool, close: u8 },
 }
 
 /// A message being read.
@@ -78,6 +75,9 @@ pub(crate) trait Source<'a> {
 
     /// Goes to where [`Source::offset`] once was, at the nesting depth of a request's fields.
     fn seek(&mut self, offset: usize);
+
+    /// Goes back to where [`Source::offset`] was just before a value that is no map or array.
+    fn rewind(&mut self, offset: usize);
 
     /// Bytes not read yet.
     fn remaining(&self) -> usize;
