@@ -11,7 +11,7 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     let refuse = |text: String| Err(ConfigError::Contradiction(text));
 
     // A zero here would mean "unlimited" to the socket library, or a queue that takes nothing.
-    let positive: [(&str, u64); 23] = [
+    let positive: [(&str, u64); 22] = [
         ("connections_max", config.connections_max as u64),
         ("handshake_ms", config.handshake_ms.into()),
         ("tcp_keepalive_idle_s", config.tcp_keepalive_idle_s.into()),
@@ -23,7 +23,6 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
         ("pub_sndhwm", config.pub_sndhwm.into()),
         ("batch_triples_max", config.batch_triples_max as u64),
         ("depth_max", config.depth_max as u64),
-        ("query_limit_default", config.query_limit_default as u64),
         ("requests_per_client_max", config.requests_per_client_max as u64),
         ("read_queue_max", config.read_queue_max as u64),
         ("batch_size", config.batch_size as u64),
@@ -58,13 +57,7 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
         }
     }
 
-    let at_most: [(&str, u64, &str, u64); 6] = [
-        (
-            "query_limit_default",
-            config.query_limit_default as u64,
-            "query_limit_max",
-            config.query_limit_max as u64,
-        ),
+    let at_most: [(&str, u64, &str, u64); 5] = [
         ("metadata_bytes_max", config.metadata_bytes_max.0, "message_bytes_max", config.message_bytes_max.0),
         (
             "message_bytes_max",
@@ -90,6 +83,9 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
         if a > b {
             return refuse(format!("{} is more than {}", named(small), named(large)));
         }
+    }
+    if config.depth_max > cidstore_proto::DEPTH_CEILING {
+        return refuse(format!("{} must be at most {}", named("depth_max"), cidstore_proto::DEPTH_CEILING));
     }
     if config.heartbeat_ms > 0 && config.heartbeat_timeout_ms < config.heartbeat_ms {
         return refuse(format!("{} is less than {}", named("heartbeat_timeout_ms"), named("heartbeat_ms")));

@@ -15,7 +15,7 @@ mod value;
 
 pub use settings::{Config, SETTINGS, Setting};
 pub use show::{effective, table};
-pub use value::{Bytes, Durability, Endpoint, LogFormat, PubFormat, Secret, Url};
+pub use value::{Durability, Endpoint, LogFormat, PubFormat};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -104,23 +104,21 @@ settings! {
     /// Requests of one connection that are read ahead.
     req_rcvhwm: u32 = "128", "CIDSTORE_REQ_RCVHWM";
     /// Replies to one connection that wait to be sent; further ones are dropped and counted.
-    req_sndhwm: u32 = "4096", "CIDSTORE_REQ_SNDHWM";
+    req_sndhwm: u32 = "16384", "CIDSTORE_REQ_SNDHWM";
     /// Messages of one pushing connection that are read ahead.
     push_rcvhwm: u32 = "128", "CIDSTORE_PUSH_RCVHWM";
     /// Notifications that wait for one subscriber; it loses further ones.
-    pub_sndhwm: u32 = "2000", "CIDSTORE_PUB_SNDHWM";
+    pub_sndhwm: u32 = "1000", "CIDSTORE_PUB_SNDHWM";
     /// How long unsent replies and notifications are kept at the end.
     socket_linger_ms: u32 = "1000", "CIDSTORE_SOCKET_LINGER_MS";
     /// Largest message. Up to a quarter more is answered with 413; beyond, the connection is closed.
     message_bytes_max: Bytes = "64MiB", "CIDSTORE_MESSAGE_BYTES_MAX";
     /// Most triples in a batch.
     batch_triples_max: usize = "1000000", "CIDSTORE_BATCH_TRIPLES_MAX";
-    /// Deepest nesting of a request.
+    /// Deepest nesting of a request, at most 100.
     depth_max: usize = "16", "CIDSTORE_DEPTH_MAX";
     /// Largest metadata of one triple, as JSON text.
     metadata_bytes_max: Bytes = "64KiB", "CIDSTORE_METADATA_BYTES_MAX";
-    /// Results of a query that names no limit.
-    query_limit_default: usize = "1000", "CIDSTORE_QUERY_LIMIT_DEFAULT";
     /// Most results a query may ask for.
     query_limit_max: usize = "100000", "CIDSTORE_QUERY_LIMIT_MAX";
     /// Requests of one client that may be unanswered; a further one gets 429.

@@ -12,7 +12,7 @@ mod histogram;
 mod rates;
 
 pub use histogram::Histogram;
-pub use rates::{Rates, Window};
+pub use rates::Window;
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -25,8 +25,12 @@ pub use mailbox::{Mailbox, Wake};
 pub use options::{Sizes, SocketOptions};
 pub use publisher::{Publisher, Subscription};
 pub use pull::{Puller, Pushed};
-pub use router::{Envelope, Incoming, Route, Router};
-pub use tracked::{Outstanding, Payload};
+#[cfg(test)]
+pub use router::Envelope;
+pub use router::{Incoming, Route, Router};
+pub use tracked::Outstanding;
+#[cfg(test)]
+pub use tracked::Payload;
 
 use std::sync::Arc;
 
@@ -152,6 +156,13 @@ impl Transport {
             bound.push(last);
         }
         Ok((socket, bound))
+    }
+}
+
+impl Drop for Transport {
+    /// libzmq ends a context only when all its sockets are closed, the monitors among them.
+    fn drop(&mut self) {
+        self.connections.stop();
     }
 }
 

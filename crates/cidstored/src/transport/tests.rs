@@ -158,7 +158,7 @@ fn a_publisher_tells_topics_their_connection_and_who_does_not_read() {
     let (mut publisher, at) = transport.publisher(&options(), sizes, ANY).unwrap();
     let wake = Wake::new().unwrap();
     let subscriber = client(zeromq::XSUB, &at);
-    let mut told = |publisher: &mut Publisher| loop {
+    let told = |publisher: &mut Publisher| loop {
         if let Some(subscription) = publisher.receive().unwrap() {
             return subscription;
         }

@@ -30,6 +30,12 @@ impl Deref for Payload {
     }
 }
 
+impl From<&[u8]> for Payload {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
 /// What a tracked frame holds while libzmq has it.
 struct Tracked {
     bytes: Vec<u8>,

@@ -1,0 +1,108 @@
+//! Whether the daemon is ready, and what is wrong where it is not.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+/// Where in its life the daemon is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Opening the store.
+    Recovering = 0,
+    /// At work.
+    Running = 1,
+    /// Ending in order.
+    Stopping = 2,
+}
+
+/// What the parts know about themselves, for `/ready` and `/status`.
+#[derive(Default)]
+pub struct Health {
+    phase: AtomicU8,
+    full: AtomicBool,
+    latched: Mutex<Option<String>>,
+    maintenance: Mutex<Option<String>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("a panic ends the process")
+}
+
+impl Health {
+    /// Enters a phase.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// The phase.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Recovering,
+            1 => Phase::Running,
+            _ => Phase::Stopping,
+        }
+    }
+
+    /// The log stopped writing for good. The first reason stays.
+    pub fn latch(&self, why: &str) {
+        lock(&self.latched).get_or_insert_with(|| why.into());
+    }
+
+    /// Why the log stopped writing, if it did.
+    pub fn latched(&self) -> Option<String> {
+        lock(&self.latched).clone()
+    }
+
+    /// Whether the last commit found the medium full. Returns whether that is news.
+    pub fn set_full(&self, full: bool) -> bool {
+        self.full.swap(full, Ordering::AcqRel) != full
+    }
+
+    /// Whether the medium is full.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
+    /// What the last step of sealing and merging failed with; `None` when it went well. Returns
+    /// whether that is news.
+    pub fn set_maintenance(&self, error: Option<String>) -> bool {
+        let mut last = lock(&self.maintenance);
+        let news = *last != error;
+        *last = error;
+        news
+    }
+
+    /// What sealing or merging fails with.
+    pub fn maintenance(&self) -> Option<String> {
+        lock(&self.maintenance).clone()
+    }
+
+    /// Why the daemon is not ready to take mutations and queries.
+    pub fn not_ready(&self) -> Option<String> {
+        match self.phase() {
+            Phase::Recovering => Some("recovering: opening the store".into()),
+            Phase::Stopping => Some("shutting down".into()),
+            Phase::Running => self.latched().map(|why| format!("read-only: {why}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_only_while_running_and_writable() {
+        let health = Health::default();
+        assert!(health.not_ready().unwrap().contains("recovering"));
+        health.enter(Phase::Running);
+        assert_eq!(health.not_ready(), None);
+        assert!(health.set_full(true) && !health.set_full(true) && health.is_full());
+        assert_eq!(health.not_ready(), None, "reads and, when there is room, writes go on");
+        health.latch("EIO on the first");
+        health.latch("and on the second");
+        assert_eq!(health.not_ready().unwrap(), "read-only: EIO on the first");
+        health.enter(Phase::Stopping);
+        assert!(health.not_ready().unwrap().contains("shutting down"));
+    }
+}

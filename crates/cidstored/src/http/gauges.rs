@@ -1,0 +1,61 @@
+//! What is only known at the moment of the scrape.
+
+use crate::metrics::Gauge;
+use crate::shared::{Shared, now};
+
+/// Sizes, positions and lags, for the metrics.
+pub fn gauges(shared: &Shared) -> Vec<Gauge> {
+    let mut all = Vec::with_capacity(40);
+    let mut push = |name, help, value: f64, counter| all.push(Gauge { name, help, counter, value });
+    let ready = shared.health.not_ready().is_none();
+    push("ready", "1 while mutations and queries are served.", f64::from(u8::from(ready)), false);
+    push("uptime_seconds", "Time since the start.", shared.started.elapsed().as_secs_f64(), false);
+    push("writer_queue_items", "Mutations that wait for the writer.", shared.queue.len() as f64, false);
+    push(
+        "writer_queue_occupancy",
+        "How full the writer's queue is, 0 to 1.",
+        shared.queue.occupancy(),
+        false,
+    );
+    let held = shared.outstanding.bytes() as f64;
+    push("reply_bytes_outstanding", "Bytes of large replies that no client has taken yet.", held, false);
+    if let Some(connections) = shared.connections.get() {
+        push("connections", "Open connections to the ZeroMQ sockets.", connections.open() as f64, false);
+        let refused = connections.refused() as f64;
+        push("connections_refused_total", "Connections closed because there were too many.", refused, true);
+        let failed = connections.accept_failed() as f64;
+        push("accepts_failed_total", "Connections that the system could not give.", failed, true);
+        let failed = connections.handshake_failed() as f64;
+        push("handshakes_failed_total", "Connections that ended in their handshake.", failed, true);
+    }
+    if let Some(engine) = shared.engine.get() {
+        let stats = engine.reader.stats();
+        push("seq", "Last visible mutation.", stats.seq as f64, false);
+        push("sealed_seq", "Last mutation that is in run files.", stats.sealed_seq as f64, false);
+        push("memory_runs", "Runs in memory.", stats.memory_runs as f64, false);
+        push("memory_rows", "Rows of runs in memory.", stats.memory_rows as f64, false);
+        push("memory_bytes", "Bytes of runs in memory.", stats.memory_bytes as f64, false);
+        push("file_runs", "Run files.", stats.file_runs as f64, false);
+        push("file_rows", "Rows of run files.", stats.file_rows as f64, false);
+        push("file_bytes", "Bytes of run files.", stats.file_bytes as f64, false);
+        push("tombstones", "Tombstones in all runs.", stats.tombstones as f64, false);
+        push("rows_written_total", "Rows written by sealing and merging.", stats.rows_written as f64, true);
+        push("wal_bytes", "Bytes of the log.", engine.log.bytes() as f64, false);
+        push("wal_segments", "Segments of the log.", engine.log.segments() as f64, false);
+        push("wal_first_seq", "Oldest mutation in the log.", engine.log.first_seq() as f64, false);
+        let mirror = shared.mirror.report(engine.log.last_seq(), now());
+        push("mirror_lag", "Mutations that Redis misses.", mirror.lag as f64, false);
+        push("mirror_lag_seconds", "Age of the oldest of them.", mirror.lag_seconds, false);
+        push("mirror_cursor", "Redis has everything up to here.", mirror.cursor as f64, false);
+        let live = mirror.state == cidstore_mirror::State::Live;
+        push("mirror_live", "1 while Redis follows closely.", f64::from(u8::from(live)), false);
+        let counters = mirror.counters;
+        push("mirror_sets_total", "SET commands confirmed.", counters.sets as f64, true);
+        push("mirror_unlinks_total", "UNLINK commands confirmed.", counters.unlinks as f64, true);
+        push("mirror_connects_total", "Connections made to Redis.", counters.connects as f64, true);
+        push("mirror_rebuilds_total", "Rebuilds of Redis.", counters.rebuilds as f64, true);
+        let errors = counters.errors.iter().sum::<u64>() as f64;
+        push("mirror_errors_total", "Failures of the mirror.", errors, true);
+    }
+    all
+}

@@ -1,0 +1,114 @@
+//! The state of each part as JSON.
+
+use crate::shared::{Shared, now};
+use axum::Json;
+use axum::extract::State;
+use cidstore_mirror::State as MirrorState;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Ok,
+    Degraded,
+    Unavailable,
+}
+
+impl Level {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+struct Check {
+    name: &'static str,
+    level: Level,
+    output: String,
+}
+
+/// `GET /status`.
+pub async fn status(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let checks = [storage(&shared), wal(&shared), redis(&shared), sockets(&shared)];
+    let worst = checks.iter().map(|check| check.level).max().unwrap_or(Level::Ok);
+    let checks: Vec<Value> = checks
+        .iter()
+        .map(|check| json!({"name": check.name, "status": check.level.as_str(), "output": check.output}))
+        .collect();
+    Json(json!({"status": worst.as_str(), "version": "1.0", "checks": checks}))
+}
+
+fn storage(shared: &Shared) -> Check {
+    let (level, output) = match shared.engine.get() {
+        None => (Level::Unavailable, "recovering: opening the store".into()),
+        Some(engine) => {
+            let stats = engine.reader.stats();
+            if shared.health.is_full() {
+                (Level::Degraded, "no room: mutations are refused until there is".into())
+            } else if let Some(error) = shared.health.maintenance() {
+                (Level::Degraded, format!("cannot seal or merge: {error}"))
+            } else {
+                let rows = stats.memory_rows + stats.file_rows;
+                (
+                    Level::Ok,
+                    format!(
+                        "{rows} rows in {} runs, sealed up to {}",
+                        stats.memory_runs + stats.file_runs,
+                        stats.sealed_seq
+                    ),
+                )
+            }
+        }
+    };
+    Check { name: "storage", level, output }
+}
+
+fn wal(shared: &Shared) -> Check {
+    let (level, output) = match (shared.health.latched(), shared.engine.get()) {
+        (Some(why), _) => (Level::Unavailable, format!("read-only: {why}")),
+        (None, None) => (Level::Unavailable, "recovering: opening the store".into()),
+        (None, Some(engine)) => {
+            let log = &engine.log;
+            let output = format!(
+                "mutations {} to {} in {} segments, {} bytes",
+                log.first_seq(),
+                log.last_seq(),
+                log.segments(),
+                log.bytes()
+            );
+            (Level::Ok, output)
+        }
+    };
+    Check { name: "wal", level, output }
+}
+
+fn redis(shared: &Shared) -> Check {
+    let last = shared.engine.get().map_or(0, |engine| engine.log.last_seq());
+    let report = shared.mirror.report(last, now());
+    let (level, output) = match report.state {
+        MirrorState::Off => (Level::Ok, "no mirror is configured".into()),
+        MirrorState::Live => (Level::Ok, format!("live, {} behind", report.lag)),
+        state => {
+            let why = report.last_error.map(|error| format!(": {}", error.message)).unwrap_or_default();
+            let (name, lag, age) = (state.as_str(), report.lag, report.lag_seconds);
+            (Level::Degraded, format!("{name}, {lag} mutations and {age:.1} s behind{why}"))
+        }
+    };
+    Check { name: "redis-connection", level, output }
+}
+
+fn sockets(shared: &Shared) -> Check {
+    let max = shared.config.connections_max as u64;
+    let (level, output) = match shared.connections.get() {
+        None => (Level::Unavailable, "not bound yet".into()),
+        Some(connections) => {
+            let (open, refused) = (connections.open(), connections.refused());
+            let level = if open >= max { Level::Degraded } else { Level::Ok };
+            (level, format!("{open} of {max} connections, {refused} refused since the start"))
+        }
+    };
+    Check { name: "sockets", level, output }
+}

@@ -1,0 +1,29 @@
+//! One triple by its hash.
+
+use super::error;
+use crate::shared::Shared;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use cidstore_types::TripleHash;
+use std::sync::Arc;
+
+/// `GET /triples/{hash}`.
+pub async fn triple(State(shared): State<Arc<Shared>>, Path(hash): Path<String>) -> Response {
+    let Some(hash) = TripleHash::parse(&hash) else {
+        return error(StatusCode::BAD_REQUEST, "expected a triple hash: 64 hex digits");
+    };
+    let Some(engine) = shared.engine.get() else {
+        return error(StatusCode::SERVICE_UNAVAILABLE, "recovering: opening the store");
+    };
+    let snapshot = engine.reader.snapshot();
+    // A lookup may wait for the disk, where the page is not in memory.
+    let found = tokio::task::spawn_blocking(move || snapshot.get(&hash)).await;
+    match found {
+        // The store itself answered: there is no cache in front of it that could hit.
+        Ok(Some(record)) => ([("x-cache-status", "MISS")], Json(record.to_json(&hash))).into_response(),
+        Ok(None) => error(StatusCode::NOT_FOUND, "no triple has this hash"),
+        Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "the lookup did not finish"),
+    }
+}

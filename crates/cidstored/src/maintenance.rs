@@ -1,0 +1,217 @@
+//! The one thread that seals and merges, and that says how much of the log is still needed.
+
+use crate::req::{Addressee, Event};
+use crate::service;
+use crate::shared::Shared;
+use crate::transport::Mailbox;
+use cidstore_engine::{Maintainer, Step};
+use cidstore_types::Seq;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long the thread sleeps without work; the writer and requests wake it.
+const IDLE: Duration = Duration::from_secs(1);
+/// Longest pause after a step that failed; the first is the shortest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(30)];
+
+/// What others ask of the thread.
+#[derive(Default)]
+pub struct Requests {
+    checkpoints: Mutex<Vec<Addressee>>,
+    finish: AtomicBool,
+}
+
+impl Requests {
+    /// Asks for everything so far to be sealed, and for a reply then.
+    pub fn checkpoint(&self, to: Addressee) {
+        self.checkpoints.lock().expect("a panic ends the process").push(to);
+    }
+
+    /// Asks for everything to be sealed, and for the end. To be called when the writer has ended.
+    pub fn finish(&self) {
+        self.finish.store(true, Ordering::Release);
+    }
+
+    fn take(&self) -> Vec<Addressee> {
+        std::mem::take(&mut *self.checkpoints.lock().expect("a panic ends the process"))
+    }
+}
+
+/// The thread's own state.
+pub struct Maintenance {
+    shared: Arc<Shared>,
+    maintainer: Maintainer,
+    requests: Arc<Requests>,
+    replies: Arc<Mailbox<Event>>,
+    pause: Duration,
+}
+
+impl Maintenance {
+    /// Maintenance of a store.
+    pub fn new(
+        shared: Arc<Shared>,
+        maintainer: Maintainer,
+        requests: Arc<Requests>,
+        replies: Arc<Mailbox<Event>>,
+    ) -> Self {
+        Self { shared, maintainer, requests, replies, pause: PAUSES[0] }
+    }
+
+    /// Works until it is asked to finish.
+    pub fn run(mut self) {
+        loop {
+            let finish = self.requests.finish.load(Ordering::Acquire);
+            let asked = self.requests.take();
+            if finish || !asked.is_empty() {
+                self.checkpoint(asked);
+            }
+            if finish {
+                return;
+            }
+            let wait = self.step();
+            self.judge_log();
+            if !wait.is_zero() {
+                self.shared.maintenance.wait(wait);
+            }
+        }
+    }
+
+    fn checkpoint(&mut self, asked: Vec<Addressee>) {
+        let start = Instant::now();
+        let before = self.shared.engine().reader.sealed_seq();
+        let result = self.maintainer.checkpoint();
+        match &result {
+            Ok(seq) => {
+                if *seq > before {
+                    self.shared.metrics.seals_total.one();
+                    self.shared.metrics.seal_seconds.add(start.elapsed());
+                }
+                tracing::info!(seq, "everything up to here is sealed");
+                self.went_well();
+            }
+            Err(error) => self.went_wrong(&error.to_string(), "seal"),
+        }
+        let replies = asked.into_iter().map(|to| {
+            let bytes = service::checkpoint_reply(&to, result.as_ref());
+            Event::Answered { to, bytes, refused: result.is_err() }
+        });
+        self.replies.extend(replies.collect::<Vec<_>>());
+    }
+
+    /// One piece of work. Returns how long to wait for the next.
+    fn step(&mut self) -> Duration {
+        let start = Instant::now();
+        match self.maintainer.step() {
+            Ok(Step::Idle) => {
+                self.went_well();
+                IDLE
+            }
+            Ok(Step::Sealed { rows, sealed_seq }) => {
+                self.shared.metrics.seals_total.one();
+                self.shared.metrics.seal_seconds.add(start.elapsed());
+                tracing::debug!(rows, sealed_seq, elapsed = ?start.elapsed(), "sealed");
+                self.went_well();
+                Duration::ZERO
+            }
+            Ok(Step::Merged { runs, rows }) => {
+                self.shared.metrics.merges_total.one();
+                tracing::debug!(runs, rows, elapsed = ?start.elapsed(), "merged");
+                self.went_well();
+                Duration::ZERO
+            }
+            Err(error) => {
+                self.went_wrong(&error.to_string(), "seal or merge");
+                let pause = self.pause;
+                self.pause = (self.pause * 2).min(PAUSES[1]);
+                pause
+            }
+        }
+    }
+
+    fn went_well(&mut self) {
+        self.pause = PAUSES[0];
+        if self.shared.health.set_maintenance(None) {
+            tracing::info!("sealing and merging work again");
+        }
+    }
+
+    fn went_wrong(&self, error: &str, what: &str) {
+        self.shared.metrics.maintenance_errors_total.one();
+        if self.shared.health.set_maintenance(Some(error.into())) {
+            tracing::error!(error, "cannot {what}; nothing is lost, trying again");
+        }
+    }
+
+    /// Tells the writer, who owns the log, how much of it nobody needs any more.
+    fn judge_log(&self) {
+        let engine = self.shared.engine();
+        let log = &engine.log;
+        let needs = Needs {
+            last: log.last_seq(),
+            sealed: engine.reader.sealed_seq(),
+            published: self.shared.published.load(Ordering::Acquire),
+            mirror: self.shared.mirror.retain_from(),
+            changes: self.shared.config.changes_retain,
+            over: log.bytes() > self.shared.config.wal_retain_bytes_max.0,
+        };
+        let keep_from = needs.keep_from();
+        if log.segments() > 1 && log.first_seq() < keep_from {
+            self.shared.removable.store(keep_from, Ordering::Release);
+            self.shared.queue.poke();
+        }
+    }
+}
+
+/// Who still needs which part of the log.
+struct Needs {
+    last: Seq,
+    /// Everything up to here is in run files.
+    sealed: Seq,
+    /// The publisher reads from here.
+    published: Seq,
+    /// The mirror reads from here.
+    mirror: Option<Seq>,
+    /// How many mutations are kept for `changes`.
+    changes: u64,
+    /// The log is larger than it may be.
+    over: bool,
+}
+
+impl Needs {
+    /// The first mutation that must stay in the log.
+    fn keep_from(&self) -> Seq {
+        // Without these the store itself, or a subscriber, would lose something.
+        let must = (self.sealed + 1).min(self.published);
+        let changes = (self.last + 1).saturating_sub(self.changes);
+        let mirror = self.mirror.unwrap_or(Seq::MAX);
+        match self.over {
+            false => must.min(changes).min(mirror),
+            // The mirror's claim goes first: it then owes a rebuild from the runs.
+            true if mirror < must.min(changes) => must.min(changes),
+            true => must,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_kept_for_who_needs_it_and_bounded_in_the_end() {
+        let needs = |sealed, published, mirror, over| {
+            Needs { last: 1000, sealed, published, mirror, changes: 100, over }.keep_from()
+        };
+        assert_eq!(needs(500, 1001, None, false), 501);
+        assert_eq!(needs(1000, 1001, None, false), 901);
+        assert_eq!(needs(1000, 700, None, false), 700);
+        assert_eq!(needs(1000, 1001, Some(300), false), 300);
+        // Too large because of the mirror: its claim is dropped, not that of `changes`.
+        assert_eq!(needs(1000, 1001, Some(300), true), 901);
+        // Too large although the mirror is up to date: `changes` gives way.
+        assert_eq!(needs(1000, 1001, Some(1001), true), 1001);
+        // What is not sealed is never given up.
+        assert_eq!(needs(200, 1001, Some(100), true), 201);
+    }
+}

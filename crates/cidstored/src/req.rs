@@ -1,0 +1,394 @@
+//! The thread that every request and every reply goes through.
+//!
+//! Small reads are answered right here, since an index lookup costs microseconds and a change of
+//! threads costs tens. Mutations go to the writer, large reads and large messages to the pool; what
+//! they make of them comes back through the mailbox, many at each wake-up.
+//!
+//! **Invariants**
+//! - Every request that is received gets exactly one reply, unless its client has left or does not
+//!   read: then the reply is dropped and counted.
+//! - What one client may have under way is bounded: requests, bytes of requests that wait, bytes of
+//!   replies that it has not taken.
+//! - Mutations of one client reach the writer in the order in which they came.
+
+mod clients;
+
+use crate::maintenance::Requests;
+use crate::pool::{Pool, Task};
+use crate::queue::{Refused, Side};
+use crate::service::{self, Answer, Service};
+use crate::shared::{Shared, now};
+use crate::transport::{Incoming, Mailbox, Result, Route, Router, Sent};
+use crate::writer::{Failure, Job, Recipient};
+use cidstore_engine::Outcome;
+use cidstore_proto::{Command, Encoding, ErrorCode, MutateKind, Rejection, Request, RequestId};
+use cidstore_types::TripleHash;
+use clients::Clients;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A message larger than this is decoded in the pool.
+const INLINE_BYTES_MAX: usize = 256 << 10;
+/// Requests taken from the socket before the mailbox is looked at again.
+const BURST: usize = 128;
+/// Longest wait without anything.
+const TICK_MS: u32 = 500;
+/// At the end: how long requests that had arrived may take.
+const DRAIN: Duration = Duration::from_secs(1);
+/// A reply up to this size is copied by libzmq and bounded by the high-water mark; a larger one is
+/// counted in bytes.
+const SMALL_REPLY_BYTES: usize = 1024;
+
+/// Where a reply goes and what it must carry.
+#[derive(Debug, Clone)]
+pub struct Addressee {
+    /// The client.
+    pub route: Route,
+    /// As the request.
+    pub encoding: Encoding,
+    /// As the request.
+    pub request_id: Option<RequestId>,
+    /// When the request was taken from the socket.
+    pub received: Instant,
+}
+
+/// A mutation's reply to be.
+#[derive(Debug)]
+pub struct Ticket {
+    /// Where it goes.
+    pub to: Addressee,
+    /// Its shape.
+    pub kind: MutateKind,
+    /// For the reply to an insert of one triple.
+    pub hash: Option<TripleHash>,
+}
+
+/// A request as it came, with the time.
+pub struct Raw {
+    /// The message.
+    pub incoming: Incoming,
+    /// For latency.
+    pub received: Instant,
+    /// Seconds since the epoch, for `created_at`.
+    pub received_at: f64,
+}
+
+/// What other threads have for this one.
+pub enum Event {
+    /// The writer: a mutation was committed or not.
+    Written(Box<Ticket>, std::result::Result<Outcome, Failure>),
+    /// The pool: a large message was decoded.
+    Decoded(Box<Raw>, std::result::Result<Request, Rejection>),
+    /// The pool or the maintenance thread: an encoded reply.
+    Answered {
+        /// Where it goes.
+        to: Addressee,
+        /// The reply.
+        bytes: Vec<u8>,
+        /// Whether it is an error.
+        refused: bool,
+    },
+    /// Writer and maintenance have ended: refuse what needs them, end when all replies are out.
+    Finish,
+}
+
+/// The thread's own state.
+pub struct Req {
+    shared: Arc<Shared>,
+    service: Arc<Service>,
+    router: Router,
+    mailbox: Arc<Mailbox<Event>>,
+    pool: Pool,
+    maintenance: Arc<Requests>,
+    clients: Clients,
+    /// Reused for each reply.
+    buffer: Vec<u8>,
+    /// Set when nobody takes work any more: until when what is under way is waited for.
+    finish_until: Option<Instant>,
+}
+
+impl Req {
+    /// The loop of a socket.
+    pub fn new(
+        shared: Arc<Shared>,
+        service: Arc<Service>,
+        router: Router,
+        mailbox: Arc<Mailbox<Event>>,
+        pool: Pool,
+        maintenance: Arc<Requests>,
+    ) -> Self {
+        let clients = Clients::default();
+        let buffer = Vec::new();
+        Self { shared, service, router, mailbox, pool, maintenance, clients, buffer, finish_until: None }
+    }
+
+    /// Works until [`Event::Finish`], and what was under way then is answered.
+    ///
+    /// # Errors
+    /// When the socket is no more.
+    pub fn run(mut self) -> Result<()> {
+        let mut events = Vec::new();
+        loop {
+            let ready = self.router.wait(self.mailbox.wake(), TICK_MS)?;
+            if ready.woken {
+                self.mailbox.take(&mut events);
+                for event in events.drain(..) {
+                    self.event(event)?;
+                }
+            }
+            let mut idle = true;
+            for _ in 0..BURST {
+                let Some(incoming) = self.router.receive()? else { break };
+                idle = false;
+                self.incoming(incoming)?;
+                if self.mailbox.wake().is_pending() {
+                    break;
+                }
+            }
+            if let Some(until) = self.finish_until
+                && (Instant::now() >= until || (idle && self.clients.nothing_under_way()))
+            {
+                return Ok(());
+            }
+            if !ready.socket && !ready.woken {
+                self.clients.sweep();
+            }
+        }
+    }
+
+    fn incoming(&mut self, incoming: Incoming) -> Result<()> {
+        let metrics = &self.shared.metrics;
+        metrics.requests_total.one();
+        metrics.request_bytes_total.add(incoming.payload.len() as u64);
+        let raw = Raw { incoming, received: Instant::now(), received_at: now() };
+        if raw.incoming.frames != 1 {
+            let message = format!("a message of {} payload frames: expected one", raw.incoming.frames);
+            return self.refuse_raw(raw, ErrorCode::Malformed, &message);
+        }
+        let client = &raw.incoming.route.client;
+        let bytes = raw.incoming.payload.len();
+        let large = bytes > INLINE_BYTES_MAX;
+        if large || self.clients.is_decoding(client) {
+            if self.clients.in_flight(client) >= self.shared.config.requests_per_client_max {
+                return self.refuse_raw(
+                    raw,
+                    ErrorCode::Overloaded,
+                    "too many requests of this client under way",
+                );
+            }
+            if self.clients.waiting_bytes() + bytes > self.shared.config.writer_queue_bytes_max.len() {
+                return self.refuse_raw(raw, ErrorCode::Overloaded, "too many large requests under way");
+            }
+            let Some(raw) = self.clients.wait_in_line(raw) else { return Ok(()) };
+            return self.decode_in_pool(raw);
+        }
+        let decoded = self.service.decode(&raw.incoming.payload, raw.received_at);
+        self.decoded(raw, decoded)
+    }
+
+    fn decode_in_pool(&mut self, raw: Raw) -> Result<()> {
+        match self.pool.submit(Task::Decode(raw)) {
+            Ok(()) => Ok(()),
+            Err(Task::Decode(raw)) => {
+                let client = raw.incoming.route.client.clone();
+                let bytes = raw.incoming.payload.len();
+                self.refuse_raw(raw, ErrorCode::Overloaded, "too many large requests under way")?;
+                self.next_in_line(&client, bytes)
+            }
+            Err(Task::Read(..)) => unreachable!("the pool gives back what it was given"),
+        }
+    }
+
+    /// After a message was decoded in the pool, or not: the client's later ones, up to the next
+    /// large one.
+    fn next_in_line(&mut self, client: &[u8], bytes: usize) -> Result<()> {
+        let mut done = bytes;
+        while let Some(raw) = self.clients.next_in_line(client, done) {
+            if raw.incoming.payload.len() > INLINE_BYTES_MAX {
+                return self.decode_in_pool(raw);
+            }
+            done = raw.incoming.payload.len();
+            let decoded = self.service.decode(&raw.incoming.payload, raw.received_at);
+            self.decoded(raw, decoded)?;
+        }
+        Ok(())
+    }
+
+    fn decoded(&mut self, raw: Raw, decoded: std::result::Result<Request, Rejection>) -> Result<()> {
+        let bytes = raw.incoming.payload.len();
+        let (route, received) = (raw.incoming.route, raw.received);
+        match decoded {
+            Ok(Request { encoding, request_id, command }) => {
+                self.dispatch(Addressee { route, encoding, request_id, received }, command, bytes)
+            }
+            Err(Rejection { encoding, request_id, code, message }) => {
+                let to = Addressee { route, encoding, request_id, received };
+                self.refuse(&to, code, &message)
+            }
+        }
+    }
+
+    fn dispatch(&mut self, to: Addressee, command: Command, bytes: usize) -> Result<()> {
+        match command {
+            Command::Mutate { mutation, kind } => self.mutate(to, mutation, kind, bytes),
+            Command::Checkpoint => {
+                if self.finish_until.is_some() {
+                    return self.refuse(&to, ErrorCode::Unavailable, "shutting down");
+                }
+                if !self.enter(&to)? {
+                    return Ok(());
+                }
+                self.maintenance.checkpoint(to);
+                self.shared.maintenance.ring();
+                Ok(())
+            }
+            command => {
+                let snapshot = self.shared.engine().reader.snapshot();
+                let mut buffer = std::mem::take(&mut self.buffer);
+                buffer.clear();
+                let small = self.service.read_small(&to, &command, &snapshot, &mut buffer);
+                if let Some(refused) = small {
+                    return self.reply(&to, buffer, refused);
+                }
+                self.buffer = buffer;
+                if !self.enter(&to)? {
+                    return Ok(());
+                }
+                self.shared.metrics.reads_pooled_total.one();
+                match self.pool.submit(Task::Read(to, command, snapshot)) {
+                    Ok(()) => Ok(()),
+                    Err(Task::Read(to, ..)) => {
+                        self.clients.leave(&to.route.client);
+                        self.refuse(&to, ErrorCode::Overloaded, "too many large reads under way")
+                    }
+                    Err(Task::Decode(_)) => unreachable!("the pool gives back what it was given"),
+                }
+            }
+        }
+    }
+
+    fn mutate(
+        &mut self,
+        to: Addressee,
+        mutation: cidstore_types::Mutation,
+        kind: MutateKind,
+        bytes: usize,
+    ) -> Result<()> {
+        if let Some(why) = self.shared.health.latched() {
+            return self.refuse(&to, ErrorCode::Unavailable, &format!("read-only: {why}"));
+        }
+        if !self.enter(&to)? {
+            return Ok(());
+        }
+        let hash = service::hash_of(&mutation, kind);
+        let ticket = Box::new(Ticket { to, kind, hash });
+        let job = Job { mutation, to: Recipient::Client(ticket) };
+        match self.shared.queue.try_push(job, bytes, Side::Request) {
+            Ok(()) => Ok(()),
+            Err((refused, job)) => {
+                let Recipient::Client(ticket) = job.to else { return Ok(()) };
+                self.clients.leave(&ticket.to.route.client);
+                match refused {
+                    Refused::Full => {
+                        self.refuse(&ticket.to, ErrorCode::Overloaded, "the writer's queue is full")
+                    }
+                    Refused::Closed => self.refuse(&ticket.to, ErrorCode::Unavailable, "shutting down"),
+                }
+            }
+        }
+    }
+
+    /// Counts a request as under way, or refuses it.
+    fn enter(&mut self, to: &Addressee) -> Result<bool> {
+        if self.clients.enter(&to.route.client, self.shared.config.requests_per_client_max) {
+            return Ok(true);
+        }
+        self.refuse(to, ErrorCode::Overloaded, "too many requests of this client under way")?;
+        Ok(false)
+    }
+
+    fn event(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Written(ticket, result) => {
+                self.clients.leave(&ticket.to.route.client);
+                let mut buffer = std::mem::take(&mut self.buffer);
+                buffer.clear();
+                service::mutation_reply(&ticket, result.as_ref(), &mut buffer);
+                self.reply(&ticket.to, buffer, result.is_err())
+            }
+            Event::Decoded(raw, decoded) => {
+                let (client, bytes) = (raw.incoming.route.client.clone(), raw.incoming.payload.len());
+                self.decoded(*raw, decoded)?;
+                self.next_in_line(&client, bytes)
+            }
+            Event::Answered { to, bytes, refused } => {
+                self.clients.leave(&to.route.client);
+                self.reply(&to, bytes, refused)
+            }
+            Event::Finish => {
+                self.finish_until = Some(Instant::now() + DRAIN);
+                // The loop must come by again although nothing else may happen.
+                self.mailbox.wake().notify();
+                Ok(())
+            }
+        }
+    }
+
+    fn refuse_raw(&mut self, raw: Raw, code: ErrorCode, message: &str) -> Result<()> {
+        let to = Addressee {
+            encoding: Encoding::of(&raw.incoming.payload),
+            route: raw.incoming.route,
+            request_id: None,
+            received: raw.received,
+        };
+        self.refuse(&to, code, message)
+    }
+
+    fn refuse(&mut self, to: &Addressee, code: ErrorCode, message: &str) -> Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        service::error(to, code, message, &mut buffer);
+        if code == ErrorCode::Overloaded {
+            self.shared.metrics.requests_overload_total.one();
+        }
+        self.reply(to, buffer, true)
+    }
+
+    /// Sends an encoded reply, unless the client has too many bytes not taken.
+    fn reply(&mut self, to: &Addressee, mut bytes: Vec<u8>, mut refused: bool) -> Result<()> {
+        let metrics = &self.shared.metrics;
+        let sent = if bytes.len() <= SMALL_REPLY_BYTES {
+            let sent = self.router.send(&to.route, &bytes)?;
+            self.buffer = bytes;
+            sent
+        } else {
+            let mine = self.clients.outstanding(&to.route.client);
+            let all = &self.shared.outstanding;
+            let config = &self.shared.config;
+            let over = |held: usize, max: usize| held > 0 && held + bytes.len() > max;
+            if over(mine.bytes(), config.reply_bytes_per_client_max.len())
+                || over(all.bytes(), config.reply_bytes_max.len())
+            {
+                let Answer { bytes: error, .. } = service::overloaded_reply(to);
+                bytes = error;
+                refused = true;
+                metrics.requests_overload_total.one();
+                self.router.send(&to.route, &bytes)?
+            } else {
+                // A buffer keeps what it grew to; the reply must not keep more than it counts.
+                bytes.shrink_to_fit();
+                self.router.send_tracked(&to.route, bytes, [mine, Arc::clone(all)])?
+            }
+        };
+        metrics.request_seconds.add(to.received.elapsed());
+        if refused {
+            metrics.requests_refused_total.one();
+        }
+        match sent {
+            Sent::Done => metrics.replies_total.one(),
+            Sent::Gone => metrics.replies_gone_total.one(),
+            Sent::Full => metrics.replies_dropped_total.one(),
+        }
+        Ok(())
+    }
+}

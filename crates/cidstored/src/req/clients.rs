@@ -1,0 +1,168 @@
+//! What each client has under way. A client that has nothing under way has no entry.
+
+use super::Raw;
+use crate::transport::Outstanding;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// One client.
+#[derive(Default)]
+struct Client {
+    /// Requests with the writer, the pool or the maintenance thread.
+    under_way: usize,
+    /// A message of it is being decoded in the pool.
+    decoding: bool,
+    /// Messages that came after that one.
+    line: VecDeque<Raw>,
+    /// Large replies that it has not taken.
+    outstanding: Option<Arc<Outstanding>>,
+}
+
+impl Client {
+    fn is_idle(&self) -> bool {
+        self.under_way == 0
+            && !self.decoding
+            && self.outstanding.as_ref().is_none_or(|outstanding| outstanding.bytes() == 0)
+    }
+}
+
+/// All clients that have something under way.
+#[derive(Default)]
+pub struct Clients {
+    clients: HashMap<Box<[u8]>, Client>,
+    /// Bytes of the messages that are being decoded or wait in line.
+    waiting_bytes: usize,
+}
+
+impl Clients {
+    fn get(&mut self, id: &[u8]) -> &mut Client {
+        if !self.clients.contains_key(id) {
+            self.clients.insert(id.into(), Client::default());
+        }
+        self.clients.get_mut(id).expect("inserted above")
+    }
+
+    fn forget_if_idle(&mut self, id: &[u8]) {
+        if self.clients.get(id).is_some_and(Client::is_idle) {
+            self.clients.remove(id);
+        }
+    }
+
+    /// Counts a request as under way, unless there are `max`.
+    pub fn enter(&mut self, id: &[u8], max: usize) -> bool {
+        let client = self.get(id);
+        let room = client.under_way < max;
+        client.under_way += usize::from(room);
+        room
+    }
+
+    /// A request is answered.
+    pub fn leave(&mut self, id: &[u8]) {
+        if let Some(client) = self.clients.get_mut(id) {
+            client.under_way = client.under_way.saturating_sub(1);
+            self.forget_if_idle(id);
+        }
+    }
+
+    /// Requests of the client that are not answered.
+    pub fn in_flight(&self, id: &[u8]) -> usize {
+        self.clients
+            .get(id)
+            .map_or(0, |client| client.under_way + client.line.len() + usize::from(client.decoding))
+    }
+
+    /// Whether a message of the client is being decoded, so that later ones must wait.
+    pub fn is_decoding(&self, id: &[u8]) -> bool {
+        self.clients.get(id).is_some_and(|client| client.decoding)
+    }
+
+    /// Bytes of messages that are being decoded or wait in line, of all clients.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// Takes a message in: into the client's line (`None`), or back at once for being decoded.
+    pub fn wait_in_line(&mut self, raw: Raw) -> Option<Raw> {
+        self.waiting_bytes += raw.incoming.payload.len();
+        let client = self.get(&raw.incoming.route.client);
+        if client.decoding {
+            client.line.push_back(raw);
+            return None;
+        }
+        client.decoding = true;
+        Some(raw)
+    }
+
+    /// The client's message of `bytes` bytes was decoded: the next one of its line.
+    pub fn next_in_line(&mut self, id: &[u8], bytes: usize) -> Option<Raw> {
+        self.waiting_bytes -= bytes;
+        let client = self.get(id);
+        let next = client.line.pop_front();
+        if next.is_none() {
+            client.decoding = false;
+            self.forget_if_idle(id);
+        }
+        next
+    }
+
+    /// The count of large replies that the client has not taken.
+    pub fn outstanding(&mut self, id: &[u8]) -> Arc<Outstanding> {
+        Arc::clone(self.get(id).outstanding.get_or_insert_default())
+    }
+
+    /// Whether no request is with another thread.
+    pub fn nothing_under_way(&self) -> bool {
+        self.clients.values().all(|client| client.under_way == 0 && !client.decoding)
+    }
+
+    /// Forgets clients that have taken their last large reply.
+    pub fn sweep(&mut self) {
+        self.clients.retain(|_, client| !client.is_idle());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{Envelope, Incoming, Payload, Route};
+    use std::time::Instant;
+
+    fn raw(client: &[u8], text: &str) -> Raw {
+        let route = Route { client: client.into(), envelope: Envelope::Bare };
+        let incoming = Incoming { route, payload: Payload::from(text.as_bytes()), frames: 1 };
+        Raw { incoming, received: Instant::now(), received_at: 0.0 }
+    }
+
+    #[test]
+    fn a_line_keeps_its_order_and_leaves_nothing_behind() {
+        let mut clients = Clients::default();
+        assert!(clients.wait_in_line(raw(b"a", "first")).is_some());
+        assert!(clients.is_decoding(b"a") && !clients.is_decoding(b"b"));
+        assert!(clients.wait_in_line(raw(b"a", "second")).is_none());
+        assert!(clients.wait_in_line(raw(b"a", "third")).is_none());
+        assert_eq!((clients.in_flight(b"a"), clients.waiting_bytes()), (3, 16));
+        let mut next = |bytes| clients.next_in_line(b"a", bytes).map(|raw| raw.incoming.payload.to_vec());
+        assert_eq!(next(5).unwrap(), b"second");
+        assert_eq!(next(6).unwrap(), b"third");
+        assert_eq!(next(5), None);
+        assert_eq!((clients.clients.len(), clients.waiting_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn requests_under_way_are_bounded_for_each_client() {
+        let mut clients = Clients::default();
+        assert!(clients.enter(b"a", 2) && clients.enter(b"a", 2));
+        assert!(!clients.enter(b"a", 2));
+        assert!(clients.enter(b"b", 2));
+        clients.leave(b"a");
+        assert!(clients.enter(b"a", 2));
+        for id in [b"a", b"a", b"b"] {
+            clients.leave(id);
+        }
+        assert!(clients.clients.is_empty());
+        // A reply that nobody holds any more leaves an entry for the next sweep at most.
+        drop(clients.outstanding(b"a"));
+        clients.sweep();
+        assert!(clients.clients.is_empty());
+    }
+}

@@ -1,0 +1,250 @@
+//! What a command answers: the one place where the protocol meets the store.
+//!
+//! Everything here is synchronous and takes its state as arguments, so that it runs on the thread of
+//! requests (small reads) and in the pool (large ones) alike.
+
+mod counters;
+
+use crate::config::Config;
+use crate::req::{Addressee, Ticket};
+use crate::shared::{Shared, now};
+use crate::writer::Failure;
+use cidstore_engine::{Change, Outcome, Page, Snapshot, StoreError, changes};
+use cidstore_proto::{
+    ChangeEntry, Command, ErrorCode, Format, Limits, MutateKind, Rejection, Reply, Request, decode_request,
+    encode_reply,
+};
+use cidstore_types::{Mutation, Pattern, Seq, TripleHash};
+use cidstore_wal::WalError;
+use std::sync::Arc;
+
+/// Rows that are read on the thread of requests; with more to come, a read goes to the pool.
+const INLINE_ROWS_MAX: usize = 256;
+
+/// An encoded reply.
+pub struct Answer {
+    /// The payload.
+    pub bytes: Vec<u8>,
+    /// Whether it is an error.
+    pub refused: bool,
+}
+
+/// Decoding of requests, and answers to reads.
+pub struct Service {
+    shared: Arc<Shared>,
+    limits: Limits,
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        message_bytes_max: config.message_bytes_max.len(),
+        batch_triples_max: config.batch_triples_max,
+        depth_max: config.depth_max,
+        metadata_bytes_max: config.metadata_bytes_max.len(),
+        query_limit_max: config.query_limit_max,
+    }
+}
+
+/// What a read comes to: a reply that is encoded by the caller's continuation, so that it may borrow.
+enum Read {
+    Page(Page, Format),
+    Values(Page),
+    Count { count: u64, as_of: Seq },
+    Triple(serde_json::Value),
+    Changes { changes: Vec<Change>, next: Seq, format: Format },
+    Map(serde_json::Map<String, serde_json::Value>),
+    Pong,
+    Refused(ErrorCode, String),
+}
+
+impl Service {
+    /// The service of a daemon.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let limits = limits(&shared.config);
+        Self { shared, limits }
+    }
+
+    /// Decodes a request.
+    ///
+    /// # Errors
+    /// What the reply to it must say.
+    pub fn decode(&self, payload: &[u8], received_at: f64) -> Result<Request, Rejection> {
+        decode_request(payload, &self.limits, received_at)
+    }
+
+    /// Answers a read if that is quick: encodes the reply into `out` and returns whether it is an
+    /// error. `None` if it is not quick, with nothing encoded.
+    pub fn read_small(
+        &self,
+        to: &Addressee,
+        command: &Command,
+        snapshot: &Snapshot,
+        out: &mut Vec<u8>,
+    ) -> Option<bool> {
+        let read = match command {
+            Command::Query { limit, .. } if *limit > INLINE_ROWS_MAX => {
+                match self.read(command, snapshot, INLINE_ROWS_MAX) {
+                    Read::Page(page, _) if page.cursor.is_some() => return None,
+                    read => read,
+                }
+            }
+            Command::Lookup { limit, .. } if *limit > INLINE_ROWS_MAX => {
+                match self.read(command, snapshot, INLINE_ROWS_MAX) {
+                    Read::Values(page) if page.cursor.is_some() => return None,
+                    read => read,
+                }
+            }
+            // A count of a whole subject, predicate or object may walk many rows; a full match is one.
+            Command::Count { pattern } if pattern.s.is_none() => return None,
+            Command::Changes { since, .. } if *since < self.shared.engine().log.last_seq() => return None,
+            command => self.read(command, snapshot, usize::MAX),
+        };
+        Some(encode(to, &read, out))
+    }
+
+    /// Answers a read whatever it takes.
+    pub fn read_all(&self, to: &Addressee, command: &Command, snapshot: &Snapshot) -> Answer {
+        let mut bytes = Vec::new();
+        let refused = encode(to, &self.read(command, snapshot, usize::MAX), &mut bytes);
+        Answer { bytes, refused }
+    }
+
+    fn read(&self, command: &Command, snapshot: &Snapshot, rows_max: usize) -> Read {
+        let query = |pattern: &Pattern, limit: usize, cursor: Option<&[u8]>, records: bool| {
+            snapshot
+                .query(pattern, limit.min(rows_max), cursor, records)
+                .map_err(|error| Read::Refused(ErrorCode::Malformed, format!("cursor: {error}")))
+        };
+        match command {
+            Command::Ping => Read::Pong,
+            Command::Query { pattern, limit, cursor, format, metadata } => {
+                match query(pattern, *limit, cursor.as_deref(), *metadata) {
+                    Ok(page) => Read::Page(page, *format),
+                    Err(refused) => refused,
+                }
+            }
+            Command::Count { pattern } => {
+                Read::Count { count: snapshot.count(pattern), as_of: snapshot.as_of() }
+            }
+            Command::Lookup { key, limit, cursor } => {
+                match query(&Pattern::of_key(*key, None), *limit, cursor.as_deref(), false) {
+                    Ok(page) => Read::Values(page),
+                    Err(refused) => refused,
+                }
+            }
+            Command::Get { hash } => match snapshot.get(hash) {
+                Some(record) => Read::Triple(record.to_json(hash)),
+                None => Read::Refused(ErrorCode::NotFound, "no triple has this hash".into()),
+            },
+            Command::Changes { since, limit, format } => self.changes(*since, *limit, *format),
+            Command::Stats => Read::Map(counters::stats(&self.shared)),
+            Command::Metrics => Read::Map(counters::metrics(&self.shared)),
+            Command::Mutate { .. } | Command::Checkpoint => {
+                // The caller sends these elsewhere.
+                Read::Refused(ErrorCode::Internal, "a mutation is no read".into())
+            }
+        }
+    }
+
+    fn changes(&self, since: Seq, limit: usize, format: Format) -> Read {
+        match changes(&self.shared.engine().log, since, limit) {
+            Ok(changes) => {
+                let next = changes.last().map_or(since, |change| change.seq);
+                Read::Changes { changes, next, format }
+            }
+            Err(StoreError::Wal(WalError::Gone { oldest })) => Read::Refused(
+                ErrorCode::Gone,
+                format!("since: the log begins at {oldest}; read the store anew and go on from as_of"),
+            ),
+            Err(error) => Read::Refused(ErrorCode::Internal, error.to_string()),
+        }
+    }
+}
+
+/// Encodes a read's reply; returns whether it is an error.
+fn encode(to: &Addressee, read: &Read, out: &mut Vec<u8>) -> bool {
+    let mut put = |reply: &Reply<'_>| encode_reply(reply, to.encoding, to.request_id.as_ref(), out);
+    match read {
+        Read::Page(page, format) => put(&Reply::Page {
+            rows: &page.rows,
+            records: page.records.as_deref(),
+            cursor: page.cursor.as_deref(),
+            as_of: page.as_of,
+            format: *format,
+        }),
+        Read::Values(page) => {
+            put(&Reply::Values { rows: &page.rows, cursor: page.cursor.as_deref(), as_of: page.as_of })
+        }
+        Read::Count { count, as_of } => put(&Reply::Count { count: *count, as_of: *as_of }),
+        Read::Triple(triple) => put(&Reply::Triple { triple }),
+        Read::Changes { changes, next, format } => {
+            let entries: Vec<ChangeEntry<'_>> = changes
+                .iter()
+                .map(|change| ChangeEntry {
+                    seq: change.seq,
+                    op: change.op,
+                    triple: change.triple,
+                    created_at: change.created_at,
+                    metadata: change.metadata.as_deref(),
+                })
+                .collect();
+            put(&Reply::Changes { changes: &entries, next: *next, format: *format });
+        }
+        Read::Map(map) => put(&Reply::Map(map)),
+        Read::Pong => put(&Reply::Pong { time: now() }),
+        Read::Refused(code, message) => {
+            put(&Reply::Error { code: *code, message });
+            return true;
+        }
+    }
+    false
+}
+
+/// The hash that the reply to an insert of one triple carries.
+pub fn hash_of(mutation: &Mutation, kind: MutateKind) -> Option<TripleHash> {
+    match (kind, mutation) {
+        (MutateKind::Insert, Mutation::Batch(batch)) => batch.rows.first().map(cidstore_types::Triple::hash),
+        _ => None,
+    }
+}
+
+/// Encodes the reply to a mutation.
+pub fn mutation_reply(ticket: &Ticket, result: Result<&Outcome, &Failure>, out: &mut Vec<u8>) {
+    let reply = match (result, ticket.kind) {
+        (Ok(outcome), MutateKind::Insert | MutateKind::BatchInsert) => {
+            Reply::Inserted { inserted: outcome.affected, seq: outcome.seq, triple_hash: ticket.hash }
+        }
+        (Ok(outcome), MutateKind::Delete | MutateKind::BatchDelete) => {
+            Reply::Deleted { deleted: outcome.affected, seq: outcome.seq }
+        }
+        (Err(failure), _) => Reply::Error { code: failure.code, message: &failure.message },
+    };
+    encode_reply(&reply, ticket.to.encoding, ticket.to.request_id.as_ref(), out);
+}
+
+/// Encodes the reply to a checkpoint.
+pub fn checkpoint_reply(to: &Addressee, result: Result<&Seq, &StoreError>) -> Vec<u8> {
+    let mut out = Vec::new();
+    match result {
+        Ok(seq) => {
+            encode_reply(&Reply::Sealed { seq: *seq }, to.encoding, to.request_id.as_ref(), &mut out);
+        }
+        Err(refused) => {
+            let code = if refused.is_full() { ErrorCode::StorageFull } else { ErrorCode::Internal };
+            error(to, code, &refused.to_string(), &mut out);
+        }
+    }
+    out
+}
+
+/// Encodes an error.
+pub fn error(to: &Addressee, code: ErrorCode, message: &str, out: &mut Vec<u8>) {
+    encode_reply(&Reply::Error { code, message }, to.encoding, to.request_id.as_ref(), out);
+}
+
+/// What a client gets in the place of a large reply while it does not read the earlier ones.
+pub fn overloaded_reply(to: &Addressee) -> Answer {
+    let mut bytes = Vec::new();
+    error(to, ErrorCode::Overloaded, "too many bytes of replies are not read yet", &mut bytes);
+    Answer { bytes, refused: true }
+}

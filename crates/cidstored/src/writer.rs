@@ -1,0 +1,240 @@
+//! The one thread that changes the store: takes mutations from the queue, commits them in groups,
+//! sends the replies.
+//!
+//! There is no timer in it by default: while one group is synced the next one gathers in the queue,
+//! so the group's size follows the load.
+
+use crate::config::Durability;
+use crate::push::Rejected;
+use crate::req::{Event, Ticket};
+use crate::shared::Shared;
+use crate::transport::Mailbox;
+use cidstore_engine::{Outcome, Store, StoreError};
+use cidstore_proto::{ErrorCode, RequestId};
+use cidstore_types::{Mutation, Seq};
+use cidstore_wal::WalError;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long the writer sleeps when there is nothing to do; anything that comes wakes it.
+const IDLE: Duration = Duration::from_millis(500);
+/// How long commits wait for rows to be sealed before the next look.
+const MEMORY_FULL_WAIT: Duration = Duration::from_millis(5);
+
+/// A mutation and who hears what became of it.
+pub struct Job {
+    /// What to do.
+    pub mutation: Mutation,
+    /// Who is told.
+    pub to: Recipient,
+}
+
+/// Who hears what became of a mutation.
+pub enum Recipient {
+    /// A client that waits for its reply.
+    Client(Box<Ticket>),
+    /// Subscribers, if it is refused.
+    Subscribers(Option<RequestId>),
+}
+
+/// A mutation that was not committed.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// For the reply.
+    pub code: ErrorCode,
+    /// For the reply.
+    pub message: Arc<str>,
+}
+
+/// The writer's own state.
+pub struct Writer {
+    shared: Arc<Shared>,
+    store: Store,
+    replies: Arc<Mailbox<Event>>,
+    rejected: Rejected,
+    /// With durability by interval: when the log was synced last, and whether it has grown since.
+    synced: Instant,
+    dirty: bool,
+}
+
+impl Writer {
+    /// A writer of the store.
+    pub fn new(shared: Arc<Shared>, store: Store, replies: Arc<Mailbox<Event>>, rejected: Rejected) -> Self {
+        Self { shared, store, replies, rejected, synced: Instant::now(), dirty: false }
+    }
+
+    /// Works until the queue is closed and empty; then makes everything durable.
+    pub fn run(mut self) {
+        let config = &self.shared.config;
+        let (items, bytes) = (config.batch_size, config.batch_bytes_max.len());
+        let linger = Duration::from_micros(config.linger_us.into());
+        let shared = Arc::clone(&self.shared);
+        let mut jobs: Vec<Job> = Vec::new();
+        let mut mutations: Vec<Mutation> = Vec::new();
+        let mut recipients: Vec<Recipient> = Vec::new();
+        while shared.queue.take(&mut jobs, items, bytes, self.idle_time()) {
+            if !linger.is_zero() && !jobs.is_empty() && jobs.len() < items {
+                std::thread::sleep(linger);
+                let left = items - jobs.len();
+                shared.queue.take(&mut jobs, left, bytes, Duration::ZERO);
+            }
+            if !jobs.is_empty() {
+                self.wait_for_memory();
+                mutations.clear();
+                for job in jobs.drain(..) {
+                    mutations.push(job.mutation);
+                    recipients.push(job.to);
+                }
+                self.commit(&mutations, &mut recipients);
+            }
+            self.after_commit();
+        }
+        if self.dirty {
+            self.sync();
+        }
+    }
+
+    fn idle_time(&self) -> Duration {
+        match self.shared.config.durability {
+            Durability::Interval(every) if self.dirty => {
+                every.saturating_sub(self.synced.elapsed()).clamp(Duration::from_millis(1), IDLE)
+            }
+            _ => IDLE,
+        }
+    }
+
+    /// Lets sealing go first when as many rows as allowed wait in memory for it.
+    fn wait_for_memory(&self) {
+        while self.store.memory_is_full() && self.shared.health.maintenance().is_none() {
+            self.shared.maintenance.ring();
+            std::thread::sleep(MEMORY_FULL_WAIT);
+        }
+    }
+
+    fn commit(&mut self, mutations: &[Mutation], recipients: &mut Vec<Recipient>) {
+        let durability = match self.shared.config.durability {
+            Durability::Fsync => cidstore_engine::Durability::Fsync,
+            Durability::Os | Durability::Interval(_) => cidstore_engine::Durability::Os,
+        };
+        let start = Instant::now();
+        let committed = self.store.commit(mutations, durability);
+        self.shared.metrics.commit_seconds.add(start.elapsed());
+        match committed {
+            Ok(outcomes) => {
+                let results = outcomes.into_iter().map(|outcome| {
+                    outcome.map_err(|refused| Failure {
+                        code: ErrorCode::TooLarge,
+                        message: refused.to_string().into(),
+                    })
+                });
+                self.committed(mutations, recipients, results.collect());
+            }
+            Err(error) => {
+                let failure = self.failed(&error);
+                if failure.code == ErrorCode::StorageFull {
+                    self.shared.metrics.full_refused_total.add(recipients.len() as u64);
+                }
+                let results = vec![Err(failure); recipients.len()];
+                self.tell(recipients, results);
+            }
+        }
+    }
+
+    fn committed(
+        &mut self,
+        mutations: &[Mutation],
+        recipients: &mut Vec<Recipient>,
+        results: Vec<Result<Outcome, Failure>>,
+    ) {
+        let metrics = &self.shared.metrics;
+        metrics.commits_total.one();
+        metrics.mutations_total.add(mutations.len() as u64);
+        let mut last: Option<Seq> = None;
+        for (mutation, outcome) in mutations.iter().zip(&results) {
+            let Ok(outcome) = outcome else { continue };
+            last = Some(outcome.seq);
+            let inserts =
+                matches!(mutation, Mutation::Batch(batch) if batch.op == cidstore_types::Op::Insert);
+            let counter =
+                if inserts { &metrics.triples_inserted_total } else { &metrics.triples_deleted_total };
+            counter.add(outcome.affected);
+        }
+        if self.shared.health.set_full(false) {
+            tracing::info!("there is room again: writes resume");
+        }
+        self.tell(recipients, results);
+        if let Some(seq) = last {
+            self.dirty = true;
+            self.shared.visible.advance(seq);
+        }
+    }
+
+    /// What a failed commit means for the daemon and for those who wait.
+    fn failed(&mut self, error: &StoreError) -> Failure {
+        let message: Arc<str> = error.to_string().into();
+        if error.is_full() {
+            if self.shared.health.set_full(true) {
+                tracing::error!(%error, "no room: mutations are refused until there is");
+            }
+            return Failure { code: ErrorCode::StorageFull, message };
+        }
+        if let StoreError::Wal(WalError::TooLarge { .. }) = error {
+            return Failure { code: ErrorCode::TooLarge, message };
+        }
+        self.latch(&message);
+        Failure { code: ErrorCode::Unavailable, message }
+    }
+
+    fn latch(&self, why: &str) {
+        if self.shared.health.latched().is_none() {
+            tracing::error!(why, "writes have stopped for good; reads go on");
+        }
+        self.shared.health.latch(why);
+    }
+
+    fn tell(&self, recipients: &mut Vec<Recipient>, results: Vec<Result<Outcome, Failure>>) {
+        let mut written = Vec::with_capacity(recipients.len());
+        for (recipient, result) in recipients.drain(..).zip(results) {
+            match (recipient, result) {
+                (Recipient::Client(ticket), result) => written.push(Event::Written(ticket, result)),
+                (Recipient::Subscribers(_), Ok(_)) => {}
+                (Recipient::Subscribers(request_id), Err(failure)) => {
+                    self.rejected.tell(request_id, failure.code, &failure.message);
+                }
+            }
+        }
+        if !written.is_empty() {
+            self.replies.extend(written);
+        }
+    }
+
+    /// What is done when the replies are out.
+    fn after_commit(&mut self) {
+        self.store.tidy();
+        if self.shared.engine().reader.stats().memory_rows >= self.shared.config.promotion_threshold {
+            self.shared.maintenance.ring();
+        }
+        if let Durability::Interval(every) = self.shared.config.durability
+            && self.dirty
+            && self.synced.elapsed() >= every
+        {
+            self.sync();
+        }
+        let removable = self.shared.removable.swap(0, Ordering::AcqRel);
+        if removable > 0 {
+            match self.store.wal().remove_before(removable) {
+                Ok(removed) => self.shared.metrics.segments_removed_total.add(removed as u64),
+                Err(error) => tracing::warn!(%error, "cannot remove old log segments; trying again later"),
+            }
+        }
+    }
+
+    fn sync(&mut self) {
+        self.synced = Instant::now();
+        match self.store.wal().sync() {
+            Ok(_) => self.dirty = false,
+            Err(error) => self.latch(&error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Start, end, restart, and what is refused at the start.
+
+mod common;
+
+use common::{Form, Place, cid, insert, repository, until};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+fn refused(place: &Place, args: &[&str], env: &[(&str, &str)]) -> (i32, String) {
+    let Output { status, stderr, .. } = place.command(args).envs(env.iter().copied()).output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// Clients that insert as fast as they can, until the daemon is gone; what was acknowledged.
+fn load(
+    daemon: &common::Daemon,
+    clients: u64,
+) -> (Arc<AtomicBool>, Arc<Mutex<BTreeSet<u64>>>, Vec<std::thread::JoinHandle<()>>) {
+    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(BTreeSet::new())));
+    let threads = (0..clients).map(|from| {
+        let client = daemon.req();
+        client.socket.set_rcvtimeo(3000).unwrap();
+        let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&acknowledged));
+        std::thread::spawn(move || {
+            for n in (from..).step_by(clients as usize) {
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                client.socket.send(Form::MsgPack.encode(&insert(n)), 0).unwrap();
+                let Ok(reply) = client.socket.recv_bytes(0) else { return };
+                if Form::MsgPack.decode(&reply)["status"] != json!("ok") {
+                    return;
+                }
+                acknowledged.lock().unwrap().insert(n);
+            }
+        })
+    });
+    let threads = threads.collect();
+    (stop, acknowledged, threads)
+}
+
+fn has_all(daemon: &common::Daemon, acknowledged: &BTreeSet<u64>) {
+    let client = daemon.req();
+    for n in acknowledged {
+        let reply = client.ok(&json!({"command": "count", "s": cid(*n), "p": cid(1), "o": cid(n + 1)}));
+        assert_eq!(reply["count"], json!(1), "{n} was acknowledged and is not there");
+    }
+}
+
+#[test]
+fn sigterm_under_load_loses_nothing_acknowledged_and_seals_everything() {
+    let place = Place::new();
+    let daemon = place.start(&[]);
+    let (_, acknowledged, threads) = load(&daemon, 4);
+    until("some are acknowledged", || (acknowledged.lock().unwrap().len() > 500).then_some(()));
+    let status = daemon.stop();
+    assert_eq!(status.code(), Some(0));
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let acknowledged = acknowledged.lock().unwrap().clone();
+
+    let daemon = place.start(&[]);
+    has_all(&daemon, &acknowledged);
+    let stats = daemon.req().ok(&json!({"command": "stats"}));
+    assert_eq!(stats["seq"], stats["sealed_seq"], "the orderly end sealed everything");
+    assert!(daemon.log().contains("replayed=0"));
+}
+
+#[test]
+fn kill_9_under_load_loses_nothing_acknowledged() {
+    let place = Place::new();
+    let mut all = BTreeSet::new();
+    for round in 0..5 {
+        let daemon = place.start(&["--promotion-threshold", "300"]);
+        has_all(&daemon, &all);
+        let (stop, acknowledged, threads) = load(&daemon, 3);
+        until("some are acknowledged", || {
+            (acknowledged.lock().unwrap().len() > 200 + 150 * round).then_some(())
+        });
+        daemon.kill();
+        stop.store(true, Ordering::SeqCst);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        all.extend(acknowledged.lock().unwrap().iter());
+    }
+    has_all(&place.start(&[]), &all);
+}
+
+#[test]
+fn pushed_mutations_that_arrived_survive_an_orderly_end() {
+    let place = Place::new();
+    let daemon = place.start(&[]);
+    let pusher = daemon.pusher();
+    for n in 0..3000 {
+        pusher.socket.send(Form::MsgPack.encode(&insert(n)), 0).unwrap();
+    }
+    until("all are received", || (daemon.metric("cidstore_pushes_total") >= 3000.0).then_some(()));
+    assert_eq!(daemon.stop().code(), Some(0));
+    assert_eq!(place.start(&[]).req().count(), 3000);
+}
+
+#[test]
+fn a_second_daemon_is_refused_and_a_dead_one_does_not_count() {
+    let place = Place::new();
+    let daemon = place.start(&[]);
+    let (code, message) = refused(&place, &[], &[]);
+    assert_eq!(code, 73, "{message}");
+    assert!(message.contains(&daemon.endpoints.pid.to_string()), "the holder is named: {message}");
+    daemon.req().ok(&insert(1));
+    daemon.kill();
+    assert_eq!(place.start(&[]).req().count(), 1);
+}
+
+#[test]
+fn wrong_settings_and_taken_ports_are_refused_by_name() {
+    let place = Place::new();
+    let (code, message) = refused(&place, &["--linger-us", "soon"], &[]);
+    assert_eq!(code, 64);
+    assert!(message.contains("linger_us") && message.contains("soon"), "{message}");
+    let (code, message) = refused(&place, &["--no-such-flag"], &[]);
+    assert_eq!(code, 64);
+    assert!(message.contains("no-such-flag"), "{message}");
+    let (code, message) = refused(&place, &[], &[("CIDSTORE_DURABILITY", "hope")]);
+    assert_eq!(code, 64);
+    assert!(message.contains("CIDSTORE_DURABILITY"), "{message}");
+    let (code, message) = refused(&place, &["--log-level", "=="], &[]);
+    assert_eq!(code, 64, "{message}");
+    let (code, message) = refused(&place, &["--connections-max", "1000000000"], &[]);
+    assert_eq!(code, 64);
+    assert!(message.contains("connections_max") && message.contains("hard limit"), "{message}");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for flag in ["--pub-port", "--http-port"] {
+        // The later of two equal flags is a mistake that clap names; so the flag stands alone here.
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cidstored"));
+        command.env_clear().arg("--data-path").arg(place.data_path()).args([flag, &port]);
+        for other in ["--req-port", "--push-port", "--pub-port", "--http-port"] {
+            if other != flag {
+                command.args([other, "0"]);
+            }
+        }
+        let Output { status, stderr, .. } = command.output().unwrap();
+        let message = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(69), "{message}");
+        assert!(message.contains(&port), "{message}");
+    }
+    let unwritable = place.command(&[]).args(["--data-path", "/proc/nowhere/cidstore.h5"]).output().unwrap();
+    assert_ne!(unwritable.status.code(), Some(0));
+}
+
+#[test]
+fn the_effective_settings_are_shown_without_secrets() {
+    let place = Place::new();
+    let run = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_cidstored"))
+            .env_clear()
+            .env("CIDSTORE_JWT_SECRET", "hunter2")
+            .env("CIDSTORE_PORT", "8123")
+            .args(args)
+            .current_dir(place.dir.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = run(&["config"]);
+    assert!(!text.contains("hunter2"));
+    let line = text.lines().find(|line| line.starts_with("http_port")).unwrap();
+    assert!(line.contains("8123") && line.contains("environment CIDSTORE_PORT"), "{line}");
+    assert!(run(&["--batch-size", "7", "config"]).contains("batch_size = 7"));
+    assert!(run(&["config", "--table"]).contains("| `data_path` | `CIDSTORE_DATA_PATH`"));
+}
+
+#[test]
+fn the_readme_has_every_setting() {
+    // The README's table is the output of `cidstored config --table`, be it whole or in parts.
+    let readme = std::fs::read_to_string(repository("README.md")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_cidstored")).args(["config", "--table"]).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    let missing: Vec<&str> = table.lines().skip(2).filter(|line| !readme.contains(line)).collect();
+    assert!(missing.is_empty(), "not in README.md (see `cidstored config --table`):\n{}", missing.join("\n"));
+}
+
+#[test]
+fn http_tells_how_it_is() {
+    let place = Place::new();
+    let daemon = place.start(&[]);
+    let (code, _, body) = daemon.http("GET", "/health", "");
+    assert_eq!((code, body.as_str()), (200, "ok"));
+    let (code, _, body) = daemon.http("GET", "/ready", "");
+    assert_eq!((code, body.as_str()), (200, "ready"));
+    let reply = daemon.req().ok(&insert(5));
+    let hash = reply["triple_hash"].as_str().unwrap();
+    let (code, head, body) = daemon.http("GET", &format!("/triples/{hash}"), "");
+    assert!(code == 200 && head.contains("x-cache-status: miss"), "{head}");
+    let triple: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(triple["provenance"]["triple_hash"], json!(hash));
+    assert_eq!(daemon.http("GET", &format!("/triples/{}", "0".repeat(64)), "").0, 404);
+    assert_eq!(daemon.http("GET", "/triples/xyz", "").0, 400);
+    let (_, _, body) = daemon.http("GET", "/status", "");
+    let status: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(status["status"], json!("ok"), "{status}");
+    let names: Vec<&str> =
+        status["checks"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["storage", "wal", "redis-connection", "sockets"]);
+    let (_, head, text) = daemon.http("GET", "/metrics/prometheus", "");
+    assert!(head.contains("text/plain; version=0.0.4"));
+    assert!(text.contains("cidstore_triples_inserted_total 1"));
+    assert!(daemon.metric("cidstore_seq") > 0.0);
+    // Control is off without a secret, and not there yet with one.
+    assert_eq!(daemon.http("PUT", "/config/batch_size", "").0, 403);
+    assert_eq!(daemon.http("GET", "/debug/get?high=1&low=2", "").0, 403);
+    assert_eq!(daemon.http("GET", "/config/batch_size", "").0, 501);
+    drop(daemon);
+    let daemon = place.start(&["--jwt-secret", "s"]);
+    assert_eq!(daemon.http("PUT", "/config/batch_size", "").0, 401);
+    assert_eq!(daemon.http("PUT", "/config/batch_size", "Authorization: Bearer a.b.c\r\n").0, 501);
+}
+
+#[test]
+fn durability_may_be_traded() {
+    for durability in ["os", "interval:20"] {
+        let place = Place::new();
+        let daemon = place.start(&["--durability", durability]);
+        let client = daemon.req();
+        (0..100).for_each(|n| drop(client.ok(&insert(n))));
+        // A kill of the process loses nothing that the system was given.
+        daemon.kill();
+        assert_eq!(place.start(&[]).req().count(), 100, "{durability}");
+    }
+}
+
+#[test]
+fn the_log_is_json_where_asked_for() {
+    let place = Place::new();
+    let daemon = place.start(&["--log-format", "json"]);
+    let log = daemon.log();
+    assert!(log.lines().count() >= 3);
+    for line in log.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(value["level"].is_string() && value["message"].is_string(), "{line}");
+    }
+    assert!(log.contains("libzmq") && log.contains("hdf5"));
+}

@@ -1,0 +1,220 @@
+//! Requests over the socket, in every shape that a client may give them.
+
+mod common;
+
+use common::{Client, Form, Place, cid, insert};
+use serde_json::{Value, json};
+
+#[test]
+fn every_kind_of_client_and_both_encodings_are_served() {
+    let place = Place::new();
+    let daemon = place.start(&["--router-dealer-endpoint", "tcp://127.0.0.1:0"]);
+    let second = daemon.endpoints.router_dealer.clone().unwrap();
+    let mut n = 10;
+    for form in [Form::Json, Form::MsgPack] {
+        for client in [daemon.req(), daemon.dealer(), Client::connect(zeromq::REQ, &second)] {
+            n += 10;
+            let reply = client.ask_in(form, &insert(n));
+            assert_eq!((&reply["status"], &reply["inserted"]), (&json!("ok"), &json!(1)), "{reply}");
+            assert_eq!(reply["triple_hash"].as_str().unwrap().len(), 64);
+            let reply = client.ask_in(form, &json!({"op_code": "QUERY", "s": cid(n)}));
+            assert_eq!(reply["results"], json!([{"s": cid(n), "p": cid(1), "o": cid(n + 1)}]));
+            assert_eq!(reply["more"], json!(false));
+        }
+        // A DEALER that sends the delimiter gets it back.
+        let dealer = daemon.dealer();
+        let ping = form.encode(&json!({"command": "ping", "request_id": "r"}));
+        dealer.socket.send_multipart([&b""[..], &ping], 0).unwrap();
+        let frames = dealer.socket.recv_multipart(0).unwrap();
+        assert_eq!((frames.len(), frames[0].len()), (2, 0));
+        let reply = form.decode(&frames[1]);
+        assert_eq!((&reply["status"], &reply["request_id"]), (&json!("ok"), &json!("r")));
+    }
+    assert_eq!(daemon.req().count(), 6);
+}
+
+#[test]
+fn commands_do_what_they_say() {
+    let place = Place::new();
+    let daemon = place.start(&[]);
+    let client = daemon.req();
+    let triples: Vec<Value> =
+        (0..3000).map(|n| json!({"s": cid(n % 3), "p": cid(n % 2), "o": cid(n)})).collect();
+    let reply = client.ok(&json!({"command": "batch_insert", "triples": triples}));
+    assert_eq!((&reply["inserted"], &reply["seq"]), (&json!(3000), &json!(3000)));
+    let count = |s: Option<u64>, p: Option<u64>| {
+        let mut request = json!({"command": "count"});
+        s.map(|s| request["s"] = cid(s).into());
+        p.map(|p| request["p"] = cid(p).into());
+        client.ok(&request)["count"].as_u64().unwrap()
+    };
+    assert_eq!((count(None, None), count(Some(0), None), count(Some(0), Some(1))), (3000, 1000, 500));
+
+    // Pages: small ones are answered on one thread, large ones on another; both are the same pages.
+    for limit in [7, 999, 5000] {
+        let (mut seen, mut cursor) = (Vec::new(), None::<Value>);
+        loop {
+            let mut request = json!({"command": "query", "s": cid(1), "limit": limit});
+            cursor.take().map(|cursor| request["cursor"] = cursor);
+            // JSON, since a cursor in MessagePack is binary, which a JSON value cannot hold.
+            let reply = client.ask_in(Form::Json, &request);
+            seen.extend(reply["results"].as_array().unwrap().iter().map(Value::to_string));
+            if reply["more"] == json!(false) {
+                break;
+            }
+            cursor = Some(reply["cursor"].clone());
+        }
+        assert_eq!(seen.len(), 1000, "limit {limit}");
+        let mut unique = seen.clone();
+        unique.sort();
+        unique.dedup();
+        assert_eq!(unique.len(), 1000, "limit {limit}");
+    }
+
+    let hash = client.ok(&insert(77))["triple_hash"].clone();
+    let triple = client.ok(&json!({"command": "get", "triple_hash": hash}))["triple"].clone();
+    assert_eq!(triple["object"]["low"], json!(78));
+    assert_eq!(client.code(&json!({"command": "get", "triple_hash": "00".repeat(32)})), 404);
+
+    client.ok(&json!({"command": "insert", "key": "E(1,2)", "value": "E(3,4)"}));
+    let reply = client.ok(&json!({"op": "LOOKUP", "key": "E(1,2)"}));
+    assert_eq!(reply["results"], json!([[0, 0, 3, 4]]));
+
+    let seq = client.ok(&json!({"command": "delete", "s": cid(0)}))["seq"].as_u64().unwrap();
+    assert_eq!(seq, 4002);
+    assert_eq!(count(Some(0), None), 0);
+    let reply = client.ok(&json!({"command": "changes", "since": 3000, "limit": 3}));
+    let changes = reply["changes"].as_array().unwrap();
+    assert_eq!(changes.len(), 3);
+    assert_eq!((&changes[0]["seq"], &changes[0]["op"]), (&json!(3001), &json!("insert")));
+    assert_eq!(changes[2]["op"], json!("delete"));
+    assert_eq!(reply["next"], json!(3003));
+
+    assert_eq!(client.ok(&json!({"command": "checkpoint"}))["seq"], json!(4002));
+    assert_eq!(count(None, None), 2002);
+    for name in [
+        "latency_p99",
+        "throughput_ops",
+        "buffer_occupancy",
+        "flush_duration",
+        "lock_contention_ratio",
+        "error_rate",
+    ] {
+        let reply = client.ok(&json!({"op_code": "METRICS"}));
+        assert!(reply.to_string().contains(name), "{name} is not in {reply}");
+    }
+    assert!(client.ok(&json!({"command": "stats"})).to_string().contains("4002"));
+}
+
+#[test]
+fn what_is_no_request_gets_its_one_reply() {
+    let place = Place::new();
+    let daemon = place.start(&[]);
+    let req = daemon.req();
+    let mut deep = b"{\"command\":\"insert\",\"provenance\":".to_vec();
+    deep.extend(std::iter::repeat_n(b'[', 10_000));
+    let bad: [&[u8]; 9] = [
+        b"",
+        b"{",
+        b"not a request",
+        b"\xc1",
+        b"\x81\xa7command",
+        b"\xdf\xff\xff\xff\xff",
+        b"{\"command\":17}",
+        &[0x91; 10_000],
+        &deep,
+    ];
+    for request in bad {
+        let form = if request.first() == Some(&b'{') { Form::Json } else { Form::MsgPack };
+        let reply = form.decode(&req.ask_bytes(request));
+        let code = reply["error_code"].as_u64().unwrap();
+        assert!(code == 400 || code == 413, "{reply}");
+        assert_eq!(reply["version"], "1.0");
+    }
+    assert_eq!(req.code(&json!({"command": "dance"})), 501);
+    for lane in [json!(-1), json!(1.5), json!("x"), json!(null)] {
+        let request = json!({"command": "batch_insert", "triples": [
+            {"s": cid(1), "p": cid(2), "o": cid(3)}, {"s": cid(1), "p": cid(2), "o": [0, 0, 0, lane]}]});
+        let reply = req.ask(&request);
+        assert_eq!(reply["error_code"], json!(400), "{reply}");
+        assert!(reply["error_msg"].as_str().unwrap().contains("triples[1].o"), "{reply}");
+    }
+    assert_eq!(req.count(), 0, "nothing of a refused batch is stored");
+
+    // Frames that are no request.
+    let dealer = daemon.dealer();
+    dealer.socket.send_multipart([&b"{}"[..], b"{}", b"{}"], 0).unwrap();
+    let frames = dealer.socket.recv_multipart(0).unwrap();
+    assert_eq!((frames.len(), Form::Json.decode(&frames[0])["error_code"].clone()), (1, json!(400)));
+    dealer.socket.send_multipart([&b""[..], b"x", b"y"], 0).unwrap();
+    let frames = dealer.socket.recv_multipart(0).unwrap();
+    assert_eq!((frames.len(), Form::MsgPack.decode(&frames[1])["error_code"].clone()), (2, json!(400)));
+}
+
+#[test]
+fn messages_over_the_limit_are_told_and_far_over_it_cut_off() {
+    let place = Place::new();
+    let daemon = place.start(&["--message-bytes-max", "100KiB", "--metadata-bytes-max", "1KiB"]);
+    let req = daemon.req();
+    let mut large = vec![b' '; 110 * 1024];
+    large[0] = b'{';
+    assert_eq!(Form::Json.decode(&req.ask_bytes(&large))["error_code"], json!(413));
+    let packed = json!({"command": "insert", "s": cid(1), "p": cid(1), "o": cid(1),
+        "provenance": {"x": "y".repeat(2000)}});
+    assert_eq!(req.code(&packed), 413);
+    let other = daemon.req();
+    other.socket.set_rcvtimeo(500).unwrap();
+    other.socket.send(vec![b' '; 200 * 1024], 0).unwrap();
+    assert!(other.socket.recv_bytes(0).is_err(), "no reply comes over a connection that was ended");
+    assert_eq!(req.count(), 0);
+}
+
+#[test]
+fn a_dealer_may_pipeline_and_its_mutations_keep_their_order() {
+    let place = Place::new();
+    let daemon = place.start(&[]);
+    let dealer = daemon.dealer();
+    // A large batch takes its time to decode; the delete right behind it must still come after it.
+    let triples: Vec<Value> = (0..20_000).map(|n| json!({"s": cid(n), "p": cid(1), "o": cid(2)})).collect();
+    for round in 0..5 {
+        let send = |request: &Value| dealer.socket.send(Form::MsgPack.encode(request), 0).unwrap();
+        send(&json!({"command": "batch_insert", "triples": triples, "request_id": format!("{round}i")}));
+        send(&json!({"command": "delete", "p": cid(1), "request_id": format!("{round}d")}));
+        for n in 0..200 {
+            send(&json!({"command": "ping", "request_id": format!("{round}p{n}")}));
+        }
+    }
+    let mut ids = Vec::new();
+    for _ in 0..5 * 202 {
+        let reply = Form::MsgPack.decode(&dealer.socket.recv_bytes(0).unwrap());
+        assert!(reply.get("error_code").is_none(), "{reply}");
+        if reply["request_id"].as_str().unwrap().ends_with('d') {
+            assert_eq!(reply["deleted"], json!(20_000));
+        }
+        ids.push(reply["request_id"].as_str().unwrap().to_owned());
+    }
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 5 * 202, "each request has one reply");
+    assert_eq!(daemon.req().count(), 0);
+}
+
+#[test]
+fn too_many_requests_of_one_client_are_refused_and_all_answered() {
+    let place = Place::new();
+    // A linger makes mutations stay under way for a while.
+    let daemon = place.start(&["--requests-per-client-max", "10", "--linger-us", "300000"]);
+    let dealer = daemon.dealer();
+    for n in 0..100 {
+        dealer.socket.send(Form::MsgPack.encode(&insert(n)), 0).unwrap();
+    }
+    let mut codes = std::collections::BTreeMap::new();
+    for _ in 0..100 {
+        let reply = Form::MsgPack.decode(&dealer.socket.recv_bytes(0).unwrap());
+        *codes.entry(reply["error_code"].as_u64()).or_insert(0) += 1;
+    }
+    let stored = codes.remove(&None).unwrap();
+    assert!((10..100).contains(&stored), "{stored} stored, refused {codes:?}");
+    assert_eq!(codes.keys().collect::<Vec<_>>(), [&Some(429)]);
+    assert_eq!(daemon.req().count(), stored);
+}
