@@ -80,7 +80,11 @@ fn peak_memory() -> Option<f64> {
     line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kb| kb / 1024.0)
 }
 
-fn mirror(runtime: &tokio::runtime::Runtime, wal: &Wal, triples: usize) -> Result<(f64, f64), Box<dyn Error>> {
+fn mirror(
+    runtime: &tokio::runtime::Runtime,
+    wal: &Wal,
+    triples: usize,
+) -> Result<(f64, f64), Box<dyn Error>> {
     let server = Server::start()?;
     let dir = tempfile::tempdir()?;
     let state = Arc::new(MirrorState::new());

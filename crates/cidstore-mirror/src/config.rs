@@ -148,7 +148,7 @@ impl MirrorConfig {
         }
         let connection = match (&self.url, &self.host) {
             (Some(url), _) => Self::parse_url(url)?,
-            (None, Some(host)) => self.from_fields(host)?,
+            (None, Some(host)) => self.by_fields(host)?,
             (None, None) => return Ok(None),
         };
         let name = format!("{}/{}", connection.addr(), connection.redis_settings().db());
@@ -169,7 +169,7 @@ impl MirrorConfig {
         url.expose().into_connection_info().map_err(|e| wrong(format!("not a usable URL ({e})")))
     }
 
-    fn from_fields(&self, host: &str) -> Result<ConnectionInfo, ConfigError> {
+    fn by_fields(&self, host: &str) -> Result<ConnectionInfo, ConfigError> {
         let wrong = |field, found: String, expected: &str| {
             Err(ConfigError { field, found, expected: expected.into() })
         };

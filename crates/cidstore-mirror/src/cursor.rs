@@ -183,3 +183,52 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cidstore_disk::sim::SimDisk;
+
+    #[test]
+    fn round_trips_and_is_as_large_as_written_down() {
+        let disk = Arc::new(SimDisk::new());
+        let file = CursorFile::new(Arc::clone(&disk) as Arc<dyn Disk>, "/d/cursor".into(), [7; 16]);
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        assert_eq!(file.load().unwrap(), None);
+        let position = Position { seq: 1 << 40, rebuild_owed: true };
+        file.save(position).unwrap();
+        assert_eq!(file.load().unwrap(), Some(Ok(position)));
+        assert_eq!(disk.files()[Path::new("/d/cursor")].len(), 40);
+        let other = CursorFile::new(Arc::clone(&disk) as Arc<dyn Disk>, "/d/cursor".into(), [8; 16]);
+        assert_eq!(other.load().unwrap(), Some(Err(Unusable::OtherStore)));
+        for bit in 0..40 * 8 {
+            disk.flip_bit(Path::new("/d/cursor"), bit);
+            assert!(matches!(file.load().unwrap(), Some(Err(_))), "bit {bit}");
+            disk.flip_bit(Path::new("/d/cursor"), bit);
+        }
+    }
+
+    #[test]
+    fn a_power_cut_at_any_moment_leaves_the_old_or_the_new() {
+        let at = |seq| Position { seq, rebuild_owed: false };
+        for (n, seed) in (0..12).flat_map(|n| (0..20).map(move |seed| (n, seed))) {
+            let disk = Arc::new(SimDisk::new());
+            disk.create_dir_all(Path::new("/d")).unwrap();
+            let file = CursorFile::new(Arc::clone(&disk) as Arc<dyn Disk>, "/d/cursor".into(), [7; 16]);
+            file.save(at(1)).unwrap();
+            disk.stop_at(n);
+            let saved = file.save(at(2)).is_ok();
+            disk.crash(seed);
+            let found = file.load().unwrap();
+            let fits = if saved {
+                found == Some(Ok(at(2)))
+            } else {
+                found == Some(Ok(at(1))) || found == Some(Ok(at(2)))
+            };
+            assert!(fits, "operation {n}, seed {seed}: {found:?}");
+            // What is left of the interrupted one is no obstacle.
+            file.save(at(3)).unwrap();
+            assert_eq!(file.load().unwrap(), Some(Ok(at(3))));
+        }
+    }
+}

@@ -85,8 +85,8 @@ fn write_lanes(out: &mut Vec<u8>, name: &[u8], cid: Cid) {
     out.push(b'}');
 }
 
-/// The JSON of a triple without metadata, byte for byte what [`TripleRecord::to_json`] gives, in a
-/// tenth of the time: no map is built. A test holds the two together.
+/// The JSON of a triple without metadata, byte for byte what [`TripleRecord::to_json`] gives, in
+/// about a tenth of the time, since no map is built. A test holds the two together.
 fn write_bare(out: &mut Vec<u8>, triple: &Triple, created_at: f64, hash: &TripleHash) {
     write_lanes(out, b"{\"subject\":", triple.s());
     write_lanes(out, b",\"predicate\":", triple.p());

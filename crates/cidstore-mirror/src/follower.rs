@@ -212,6 +212,8 @@ impl Follower {
         };
         let began = first.as_of.min(log_last);
         self.state().set_rebuilt_rows(0);
+        // Everything is owed from now on, whatever its age.
+        self.state().set_oldest(Some(now()));
         // What Redis has is nothing to rely on from here on.
         link.create_epoch(&self.mirror.names, 0).await?;
         self.move_cursor(0);
@@ -272,7 +274,7 @@ impl Follower {
                 }
                 replies = next_replies(&mut under_way), if waiting => {
                     let sent = under_way.pop_front().expect("it is the one that was answered");
-                    if !self.confirm(sent.what, replies?)? {
+                    if !self.confirm(&sent.what, &replies?)? {
                         return Ok(Ended::Replan);
                     }
                     self.note_next(&under_way);
@@ -295,12 +297,12 @@ impl Follower {
     }
 
     /// Takes in the replies to a pipeline. `false`: Redis lost its data.
-    fn confirm(&mut self, what: Payload, replies: Vec<Value>) -> Result<bool, Failure> {
+    fn confirm(&mut self, what: &Payload, replies: &[Value]) -> Result<bool, Failure> {
         let refusal = replies.iter().enumerate().find_map(|(i, reply)| match reply {
             Value::ServerError(error) => Some((i, Failure::from_server(error))),
             _ => None,
         });
-        let Payload::Rows { bytes, sets, unlinks, span } = what else {
+        let &Payload::Rows { bytes, sets, unlinks, span } = what else {
             if let Some((_, failure)) = refusal {
                 return Err(failure);
             }
@@ -347,7 +349,7 @@ impl Follower {
         match self.state().state() {
             State::CatchingUp if caught_up || lag < LIVE_LAG => self.state().enter(State::Live, "caught up"),
             State::Live if !caught_up && lag > BEHIND_LAG => {
-                self.state().enter(State::CatchingUp, "fell behind")
+                self.state().enter(State::CatchingUp, "fell behind");
             }
             _ => {}
         }
@@ -359,7 +361,9 @@ impl Follower {
             Payload::Rows { span: Span::Log { first_received, .. }, .. } => Some(first_received),
             _ => None,
         });
-        self.state().set_oldest(oldest);
+        if self.rebuild.is_none() {
+            self.state().set_oldest(oldest);
+        }
     }
 
     /// The same from the log, when nothing is under way.

@@ -20,6 +20,13 @@
 //!   digits.
 //! - Memory is bounded by [`PIPELINE_BYTES_MAX`] times the few pipelines under way, whatever the lag.
 //! - Without a configured Redis there is no thread, no task, no log line.
+//!
+//! **What it asks of Redis** (6 or newer, or Valkey): SET, GET, MGET, UNLINK and SCAN on
+//! `<prefix>*` and `cidstore:mirror:*`, SELECT for a database other than 0. With CLIENT it ends its
+//! own older connections, so that commands stuck in them cannot come after newer ones; with INFO it
+//! knows after a broken connection that the data is still the same and repeats less. One database
+//! and prefix belong to one store. A policy that evicts keys (`allkeys-*`) may evict the epoch key:
+//! the mirror then takes the data for lost and writes it anew.
 
 mod chunk;
 mod config;

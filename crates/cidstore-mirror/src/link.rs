@@ -170,9 +170,10 @@ impl Link {
         let mut connection = self.connection.clone();
         async move {
             let replies = connection.send_packed_commands(&pipeline, 0, pipeline.len()).await?;
-            match replies.len() == pipeline.len() {
-                true => Ok(replies),
-                false => Err(Failure::network("the connection ended amid the replies")),
+            if replies.len() == pipeline.len() {
+                Ok(replies)
+            } else {
+                Err(Failure::network("the connection ended amid the replies"))
             }
         }
     }

@@ -261,12 +261,11 @@ impl MirrorState {
         self.changes.send_replace(state);
         let Some(dropped) = line else { return };
         let (state, cursor) = (state.as_str(), self.cursor());
-        match failure {
-            Some(failure) => {
-                let category = failure.category.as_str();
-                tracing::warn!(state, target_server = target, cursor, category, dropped, "mirror: {failure}");
-            }
-            None => tracing::info!(state, target_server = target, cursor, dropped, "mirror: {why}"),
+        if let Some(failure) = failure {
+            let category = failure.category.as_str();
+            tracing::warn!(state, target_server = target, cursor, category, dropped, "mirror: {failure}");
+        } else {
+            tracing::info!(state, target_server = target, cursor, dropped, "mirror: {why}");
         }
     }
 
