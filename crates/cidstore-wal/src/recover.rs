@@ -50,11 +50,13 @@ pub(crate) fn read(
                 expected: before.last_seq + 1,
             });
         }
-        let map = disk.map(&path)?;
-        let bytes = map.bytes();
-        let signature = segment::read_header(&path, bytes, store_id, *first_seq)?;
+        let file = disk.open(&path, Open::Write)?;
+        let mut bytes = vec![0; file.len()? as usize];
+        let read = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(read);
+        let signature = segment::read_header(&path, &bytes, store_id, *first_seq)?;
         let mut segment = Segment {
-            file: disk.open(&path, Open::Write)?,
+            file,
             path,
             first_seq: *first_seq,
             last_seq: first_seq - 1,
@@ -62,8 +64,7 @@ pub(crate) fn read(
             end: segment::SEGMENT_HEADER_BYTES as u64,
             index: Vec::new(),
         };
-        map.will_scan(0..bytes.len());
-        let end = segment::scan(&mut segment, bytes);
+        let end = segment::scan(&mut segment, &bytes);
         let is_last = i + 1 == firsts.len();
         match end {
             End::Clean => {}
@@ -80,7 +81,6 @@ pub(crate) fn read(
                 });
             }
         }
-        drop(map);
         segments.push(segment);
     }
     if let Some(last) = segments.last() {
