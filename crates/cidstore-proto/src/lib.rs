@@ -16,9 +16,11 @@
 mod decode;
 mod error;
 mod limits;
+mod names;
 mod notification;
 mod reply;
 mod request;
+mod write;
 
 pub use decode::decode_request;
 pub use error::{ErrorCode, Rejection};
@@ -26,6 +28,8 @@ pub use limits::{
     DEPTH_CEILING, Encoding, Limits, NOTIFICATION_TRIPLES_MAX, QUERY_LIMIT_DEFAULT, REQUEST_ID_BYTES_MAX,
     VERSION,
 };
+pub use names::COMMANDS;
 pub use notification::{Notification, announcements};
 pub use reply::{ChangeEntry, Reply};
 pub use request::{Command, Format, MutateKind, Request, RequestId};
+pub use write::{encode_notification, encode_reply};

@@ -1,200 +1,185 @@
-//! The fields of a request: found in a first pass, read in a second when the command is known.
+//! The request's map: where the value of each known field stands.
+//!
+//! One pass from front to back finds the values, so that the command, the name of the request and
+//! every fault are known wherever they stand. The rows of a batch are decoded in that pass, since
+//! they are most of a large message; everything else is decoded when the command is known.
 
-use super::fault::{Fault, Result};
-use super::token::{Entries, Source, Token, excerpt, read_map};
-use std::borrow::Cow;
+use super::fault::{Fallible, Fault, Kind, Within};
+use super::rows::{Rows, Shape, rows};
+use super::source::{Source, Token};
+use crate::Limits;
 
-/// Every field that some command knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Field {
-    Command,
-    OpCode,
-    Op,
-    RequestId,
-    S,
-    P,
-    O,
-    Key,
-    Value,
-    Triples,
-    Entries,
-    Packed,
-    Provenance,
-    SchemaVersion,
-    CreatedAt,
-    Confidence,
-    Limit,
-    Cursor,
-    Format,
-    Metadata,
-    TripleHash,
-    Since,
+macro_rules! fields {
+    ($($field:ident = $name:literal),* $(,)?) => {
+        /// A known field of a request.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Field { $($field),* }
+
+        impl Field {
+            pub const NAMES: &[&str] = &[$($name),*];
+
+            #[inline]
+            fn of(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$field),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+fields! {
+    Command = "command",
+    OpCode = "op_code",
+    Op = "op",
+    RequestId = "request_id",
+    S = "s",
+    P = "p",
+    O = "o",
+    Key = "key",
+    Value = "value",
+    Triples = "triples",
+    Entries = "entries",
+    Packed = "packed",
+    Provenance = "provenance",
+    SchemaVersion = "schema_version",
+    Confidence = "confidence",
+    CreatedAt = "created_at",
+    Limit = "limit",
+    Cursor = "cursor",
+    Format = "format",
+    Metadata = "metadata",
+    TripleHash = "triple_hash",
+    Since = "since",
 }
 
 impl Field {
-    const ALL: [(Self, &'static str); 22] = [
-        (Self::Command, "command"),
-        (Self::OpCode, "op_code"),
-        (Self::Op, "op"),
-        (Self::RequestId, "request_id"),
-        (Self::S, "s"),
-        (Self::P, "p"),
-        (Self::O, "o"),
-        (Self::Key, "key"),
-        (Self::Value, "value"),
-        (Self::Triples, "triples"),
-        (Self::Entries, "entries"),
-        (Self::Packed, "packed"),
-        (Self::Provenance, "provenance"),
-        (Self::SchemaVersion, "schema_version"),
-        (Self::CreatedAt, "created_at"),
-        (Self::Confidence, "confidence"),
-        (Self::Limit, "limit"),
-        (Self::Cursor, "cursor"),
-        (Self::Format, "format"),
-        (Self::Metadata, "metadata"),
-        (Self::TripleHash, "triple_hash"),
-        (Self::Since, "since"),
-    ];
-
-    pub(crate) fn of(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, known)| *known == name).map(|(field, _)| *field)
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        Self::ALL[self as usize].1
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
     }
 }
 
-/// A request's map, with the places of its fields.
-pub(crate) struct Fields<'s, S> {
-    source: &'s mut S,
-    places: [Option<usize>; Field::ALL.len()],
+/// The values of a request's known fields.
+pub(crate) struct Fields<S> {
+    src: S,
+    /// Where the value starts; 0, where the map itself starts, stands for "absent".
+    at: [usize; Field::NAMES.len()],
+    rows: Option<(Field, Fallible<Option<Rows>>)>,
+    /// The first that was found.
+    fault: Option<Fault>,
 }
 
-impl<'a, 's, S: Source<'a>> Fields<'s, S> {
-    /// Passes over the whole request: after this its syntax is known to be good. What was found
-    /// until a fault is there even then, so that a rejection can carry the request's id.
-    pub(crate) fn scan(source: &'s mut S) -> (Self, Result<()>) {
-        let mut places = [None; Field::ALL.len()];
-        let scanned = (|| match source.next()? {
-            Token::Map(entries) => scan_map(source, entries, &mut places),
-            other => Err(Fault::malformed(format!("a request is a map, this is {}", other.kind()))),
-        })();
-        (Self { source, places }, scanned)
-    }
-
-    /// What must hold after the request's map.
-    pub(crate) fn end(&mut self, end: impl FnOnce(&mut S) -> Result<()>) -> Result<()> {
-        end(self.source)
-    }
-
-    /// Goes to a field's value; `None` if it is absent or null.
-    pub(crate) fn find(&mut self, field: Field) -> Result<Option<&mut S>> {
-        let Some(place) = self.places[field as usize] else { return Ok(None) };
-        self.source.seek(place);
-        if self.source.next().map_err(|fault| fault.within(field.name()))? == Token::Nil {
-            return Ok(None);
+impl<'a, S: Source<'a>> Fields<S> {
+    /// Finds them. With `decode_rows` unset, the rows of a batch are only passed over.
+    pub fn find(src: S, limits: &Limits, decode_rows: bool) -> Self {
+        let mut fields = Self { src, at: [0; Field::NAMES.len()], rows: None, fault: None };
+        if let Err(fault) = fields.walk(limits, decode_rows) {
+            fields.note(fault);
         }
-        self.source.seek(place);
-        Ok(Some(self.source))
+        fields
     }
 
-    /// Whether a field is there and not null.
-    pub(crate) fn has(&mut self, field: Field) -> Result<bool> {
-        Ok(self.find(field)?.is_some())
+    fn note(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
     }
 
-    /// Reads an optional field; a fault gets the field's name.
-    pub(crate) fn read<T>(
-        &mut self,
-        field: Field,
-        read: impl FnOnce(&mut S) -> Result<T>,
-    ) -> Result<Option<T>> {
-        let Some(source) = self.find(field)? else { return Ok(None) };
-        read(source).map(Some).map_err(|fault| fault.within(field.name()))
-    }
-
-    /// Reads a field that must be there.
-    pub(crate) fn require<T>(&mut self, field: Field, read: impl FnOnce(&mut S) -> Result<T>) -> Result<T> {
-        self.read(field, read)?.ok_or_else(|| Fault::malformed("the field is missing").within(field.name()))
-    }
-
-    /// Reads an optional text.
-    pub(crate) fn text(&mut self, field: Field) -> Result<Option<Cow<'a, str>>> {
-        self.read(field, read_text)
-    }
-
-    /// Reads an optional whole number.
-    pub(crate) fn number(&mut self, field: Field) -> Result<Option<u64>> {
-        self.read(field, |source| match source.next()? {
-            Token::Uint(value) => Ok(value),
-            other => Err(Fault::malformed(format!("{}: expected an integer from 0 to 2^64-1", other.kind()))),
-        })
-    }
-}
-
-fn scan_map<'a, S: Source<'a>>(
-    source: &mut S,
-    entries: Entries,
-    places: &mut [Option<usize>; Field::ALL.len()],
-) -> Result<()> {
-    read_map(source, entries, |source, key| {
-        let Some(field) = Field::of(key) else { return Ok(None) };
-        let place = &mut places[field as usize];
-        if place.is_none() {
-            *place = Some(source.offset());
+    fn walk(&mut self, limits: &Limits, decode_rows: bool) -> Fallible<()> {
+        let mut src = self.src;
+        let mut open = match src.token()? {
+            Token::Map(open) => open,
+            other => return Err(other.unexpected("a map of fields")),
+        };
+        while src.more(&mut open)? {
+            let start = src.position();
+            let key = match src.key() {
+                // A container as a key that is too deep: passed over like any such value.
+                Err(fault) if fault.kind() == Kind::Depth => {
+                    self.note(fault);
+                    src = src.at_field(start);
+                    src.skip_flat()?;
+                    None
+                }
+                key => Some(key?),
+            };
+            let name = key.as_ref().and_then(|key| key.name()).unwrap_or_default();
+            let start = src.position();
+            if let Some(field) = Field::of(name) {
+                if self.at[field as usize] != 0 {
+                    self.note(Fault::invalid("the field stands twice").field(name));
+                } else {
+                    self.at[field as usize] = start;
+                    if decode_rows && self.rows(&mut src, field, limits)? {
+                        continue;
+                    }
+                }
+            }
+            match src.skip() {
+                Err(fault) if fault.kind() == Kind::Depth => {
+                    self.note(fault.field(name));
+                    src = src.at_field(start);
+                    src.skip_flat().field(name)?;
+                }
+                other => other.field(name)?,
+            }
         }
-        source.skip()?;
-        Ok(Some(field as u32))
-    })
-}
-
-pub(crate) fn read_text<'a>(source: &mut impl Source<'a>) -> Result<Cow<'a, str>> {
-    match source.next()? {
-        Token::Str(text) => Ok(text),
-        other => Err(Fault::malformed(format!("{}: expected text", other.kind()))),
+        src.end()
     }
-}
 
-/// A number of any kind, but finite.
-pub(crate) fn read_float<'a>(source: &mut impl Source<'a>) -> Result<f64> {
-    let value = match source.next()? {
-        Token::Uint(value) => value as f64,
-        Token::Int(value) => value as f64,
-        Token::Float(value) => value,
-        Token::Huge(digits) => digits.parse().unwrap_or(f64::INFINITY),
-        other => return Err(Fault::malformed(format!("{}: expected a number", other.kind()))),
-    };
-    if value.is_finite() { Ok(value) } else { Err(Fault::malformed("expected a finite number")) }
-}
-
-/// Binary bytes, or their hex digits as text (the only form that JSON has).
-pub(crate) fn read_bytes<'a>(source: &mut impl Source<'a>) -> Result<Cow<'a, [u8]>> {
-    match source.next()? {
-        Token::Bin(bytes) => Ok(Cow::Borrowed(bytes)),
-        Token::Str(text) => unhex(&text).map(Cow::Owned).ok_or_else(|| {
-            Fault::malformed(format!("{:?}: expected an even number of hex digits", excerpt(&text)))
-        }),
-        other => Err(Fault::malformed(format!("{}: expected binary bytes or hex digits", other.kind()))),
+    /// Decodes the rows of a batch where the field has such. Returns whether `src` stands behind
+    /// them; else it is as it was.
+    fn rows(&mut self, src: &mut S, field: Field, limits: &Limits) -> Fallible<bool> {
+        let shape = match field {
+            Field::Triples => Shape::Triples,
+            Field::Entries => Shape::Entries,
+            _ => return Ok(false),
+        };
+        let mut ahead = *src;
+        let found = rows(&mut ahead, shape, limits).field(field.name());
+        match found {
+            Err(fault) if fault.kind() == Kind::Syntax => return Err(fault),
+            Err(fault) if fault.kind() == Kind::Depth => {
+                self.note(fault);
+                return Ok(false);
+            }
+            _ => {}
+        }
+        let behind = found.is_ok();
+        if behind {
+            *src = ahead;
+        }
+        // Two such fields are refused, whatever they hold.
+        self.rows.get_or_insert((field, found));
+        Ok(behind)
     }
-}
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    pairs.iter().map(|[high, low]| Some((digit(*high)? << 4 | digit(*low)?) as u8)).collect()
-}
+    /// The first fault of the message as such.
+    pub fn take_fault(&mut self) -> Option<Fault> {
+        self.fault.take()
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// The message at the field's value; `None` if it is absent or null.
+    pub fn value(&self, field: Field) -> Option<S> {
+        match self.at[field as usize] {
+            0 => None,
+            at => {
+                let src = self.src.at_field(at);
+                let null = matches!({ src }.token(), Ok(Token::Null));
+                (!null).then_some(src)
+            }
+        }
+    }
 
-    #[test]
-    fn fields_stand_at_their_own_place() {
-        for (i, (field, name)) in Field::ALL.iter().enumerate() {
-            assert_eq!((*field as usize, Field::of(name)), (i, Some(*field)));
+    /// The field's value; `None` if it is absent or null. Of a container, its beginning.
+    pub fn token(&self, field: Field) -> Fallible<Option<Token<'a>>> {
+        self.value(field).map(|mut src| src.token()).transpose().field(field.name())
+    }
+
+    /// The rows of the field.
+    pub fn take_rows(&mut self, field: Field) -> Fallible<Rows> {
+        match self.rows.take() {
+            Some((found, rows)) if found == field => Ok(rows?.unwrap_or_default()),
+            _ => Ok(Rows::default()),
         }
     }
 }

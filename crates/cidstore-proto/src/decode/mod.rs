@@ -1,118 +1,368 @@
-//! Decoding a request: one walk over the message that finds its fields and checks its syntax, then
-//! the fields of the command. Written once over both encodings, see [`token::Source`].
+//! Reading requests.
 
-mod cid;
-mod command;
 mod fault;
 mod fields;
 mod json;
 mod msgpack;
-mod mutation;
-mod provenance;
-mod token;
+mod rows;
+mod source;
+mod values;
 
+use crate::names::CommandName;
 use crate::{
-    Command, DEPTH_CEILING, Encoding, ErrorCode, Limits, REQUEST_ID_BYTES_MAX, Rejection, Request, RequestId,
+    Command, Encoding, Format, Limits, MutateKind, QUERY_LIMIT_DEFAULT, REQUEST_ID_BYTES_MAX, Rejection,
+    Request, RequestId,
 };
-use fault::{Fault, Result};
+use cidstore_types::{Batch, Cid, Mutation, Op, Pattern, Triple, TripleHash};
+use fault::{Fallible, Fault, Within, excerpt};
 use fields::{Field, Fields};
 use json::Json;
 use msgpack::MsgPack;
-use token::{Source, Token};
+use rows::{Rows, too_many};
+use source::{Source, Token};
+use values::{Extra, METADATA_FIELDS, bytes_of_hex, cid};
 
-/// Decodes a message of one payload frame. `received_at` (seconds since the epoch) becomes the
-/// `created_at` of triples that have none.
+/// Reads and validates a request. `received_at`: seconds since the epoch, for rows that bring no
+/// `created_at`.
 ///
 /// # Errors
-/// A [`Rejection`] that says where and why; nothing of the request is to be stored then.
-pub fn decode_request(
-    message: &[u8],
-    limits: &Limits,
-    received_at: f64,
-) -> std::result::Result<Request, Rejection> {
-    let encoding = Encoding::of(message);
-    let reject = |request_id, fault: &Fault| Rejection {
-        encoding,
-        request_id,
-        code: fault.code,
-        message: fault.message(),
-    };
-    if message.len() > limits.message_bytes_max {
-        let what = format!("a message of {} bytes: the limit is {}", message.len(), limits.message_bytes_max);
-        return Err(reject(None, &Fault::new(ErrorCode::TooLarge, what)));
-    }
-    if message.is_empty() {
-        return Err(reject(None, &Fault::malformed("an empty message: expected a map")));
-    }
-    let depth_max = limits.depth_max.min(DEPTH_CEILING);
-    let decoded = match encoding {
-        Encoding::Json => match Json::new(message, depth_max) {
-            Ok(mut source) => decode(&mut source, Json::end, encoding, limits, received_at),
-            Err(fault) => Err((None, fault)),
-        },
-        Encoding::MsgPack => {
-            let end = |source: &mut MsgPack<'_>| match source.remaining() {
-                0 => Ok(()),
-                more => Err(Fault::malformed(format!("{more} bytes after the request"))),
-            };
-            decode(&mut MsgPack::new(message, depth_max), end, encoding, limits, received_at)
+/// [`Rejection`] with what is wrong where, and what its reply needs. Nothing in `bytes` leads to
+/// anything else.
+pub fn decode_request(bytes: &[u8], limits: &Limits, received_at: f64) -> Result<Request, Rejection> {
+    let depth_max = limits.depth_max.min(crate::DEPTH_CEILING);
+    match Encoding::of(bytes) {
+        encoding @ Encoding::Json => {
+            decode(Json::new(bytes, depth_max), encoding, bytes.len(), limits, received_at)
         }
-    };
-    match decoded {
-        Ok((request_id, command)) => Ok(Request { encoding, request_id, command }),
-        Err((request_id, fault)) => Err(reject(request_id, &fault)),
+        encoding @ Encoding::MsgPack => {
+            decode(MsgPack::new(bytes, depth_max), encoding, bytes.len(), limits, received_at)
+        }
     }
 }
-
-type Decoded<T> = std::result::Result<(Option<RequestId>, T), (Option<RequestId>, Fault)>;
 
 fn decode<'a, S: Source<'a>>(
-    source: &mut S,
-    end: impl FnOnce(&mut S) -> Result<()>,
+    src: S,
     encoding: Encoding,
+    len: usize,
     limits: &Limits,
     received_at: f64,
-) -> Decoded<Command> {
-    let (mut fields, mut scanned) = Fields::scan(source);
-    if scanned.is_ok() {
-        scanned = fields.end(end);
-    }
-    let (request_id, id_fault) = match request_id(&mut fields) {
-        Ok(id) => (id, None),
+) -> Result<Request, Rejection> {
+    let fits = len <= limits.message_bytes_max;
+    let mut fields = Fields::find(src, limits, fits);
+    let request_id = request_id(&fields);
+    let over = (!fits).then(|| {
+        Fault::too_large(format!("a message of {len} bytes: the limit is {}", limits.message_bytes_max))
+    });
+    let empty = (len == 0).then(|| Fault::invalid("an empty message: expected a map of fields"));
+    let (request_id, fault) = match request_id {
+        Ok(request_id) => (request_id, None),
         Err(fault) => (None, Some(fault)),
     };
-    if let Some(fault) = scanned.err().or(id_fault) {
-        return Err((request_id, fault));
-    }
-    match command::read(&mut fields, encoding, limits, received_at) {
-        Ok(command) => Ok((request_id, command)),
-        Err(fault) => Err((request_id, fault)),
+    let fault = over.or(empty).or_else(|| fields.take_fault()).or(fault);
+    let reader = Reader { fields, encoding, limits, received_at };
+    match fault.map_or_else(|| reader.command(), Err) {
+        Ok(command) => Ok(Request { encoding, request_id, command }),
+        Err(fault) => {
+            let (code, message) = fault.into_parts();
+            Err(Rejection { encoding, request_id, code, message })
+        }
     }
 }
 
-fn request_id<'a, S: Source<'a>>(fields: &mut Fields<'_, S>) -> Result<Option<RequestId>> {
-    fields.read(Field::RequestId, |source| {
-        let id = match source.next()? {
-            Token::Str(text) => RequestId::Str(text.into_owned()),
-            Token::Bin(bytes) => RequestId::Bin(bytes.to_owned()),
-            Token::Uint(value) => RequestId::Int(value.into()),
-            Token::Int(value) => RequestId::Int(value.into()),
-            other => {
-                return Err(Fault::malformed(format!(
-                    "{}: expected text, an integer or bytes",
-                    other.kind()
-                )));
-            }
-        };
-        let bytes = match &id {
-            RequestId::Str(text) => text.len(),
-            RequestId::Bin(bytes) => bytes.len(),
-            RequestId::Int(_) => 0,
-        };
-        if bytes > REQUEST_ID_BYTES_MAX {
-            let what = format!("{bytes} bytes: the limit is {}", REQUEST_ID_BYTES_MAX);
-            return Err(Fault::new(ErrorCode::TooLarge, what));
+fn request_id<'a, S: Source<'a>>(fields: &Fields<S>) -> Fallible<Option<RequestId>> {
+    let Some(token) = fields.token(Field::RequestId)? else { return Ok(None) };
+    let bounded = |len: usize| {
+        if len <= REQUEST_ID_BYTES_MAX {
+            return Ok(());
         }
-        Ok(id)
-    })
+        let message = format!("{len} bytes: the limit is {REQUEST_ID_BYTES_MAX}");
+        Err(Fault::too_large(message).field(Field::RequestId.name()))
+    };
+    Ok(Some(match token {
+        Token::Uint(number) => RequestId::Int(number.into()),
+        Token::Nint(number) => RequestId::Int(number.into()),
+        Token::Str(text) => {
+            bounded(text.len())?;
+            RequestId::Str(text.into_owned())
+        }
+        Token::Bin(bytes) => {
+            bounded(bytes.len())?;
+            RequestId::Bin(bytes.to_vec())
+        }
+        other => {
+            let expected = "a text, an integer of 64 bits, or bytes";
+            return Err(other.unexpected(expected).field(Field::RequestId.name()));
+        }
+    }))
+}
+
+/// The fields that say which triples are meant.
+const SUBJECTS: [Field; 8] =
+    [Field::S, Field::P, Field::O, Field::Key, Field::Value, Field::Triples, Field::Entries, Field::Packed];
+const SPO: [Field; 3] = [Field::S, Field::P, Field::O];
+const KEY_VALUE: [Field; 2] = [Field::Key, Field::Value];
+const BATCH: [Field; 3] = [Field::Triples, Field::Entries, Field::Packed];
+
+struct Reader<'l, S> {
+    fields: Fields<S>,
+    encoding: Encoding,
+    limits: &'l Limits,
+    received_at: f64,
+}
+
+impl<'a, S: Source<'a>> Reader<'_, S> {
+    fn command(mut self) -> Fallible<Command> {
+        match self.name()? {
+            CommandName::Ping => Ok(Command::Ping),
+            CommandName::Insert => self.insert(),
+            CommandName::BatchInsert => self.batch(Op::Insert, MutateKind::BatchInsert),
+            CommandName::Delete => self.delete(),
+            CommandName::BatchDelete => self.batch(Op::Delete, MutateKind::BatchDelete),
+            CommandName::Query => self.query(),
+            CommandName::Count => Ok(Command::Count { pattern: self.pattern("count")? }),
+            CommandName::Lookup => {
+                self.only("lookup", &[Field::Key])?;
+                let key = self.required_cid(Field::Key)?;
+                let limit = self.limit(self.limits.query_limit_max)?;
+                Ok(Command::Lookup { key, limit, cursor: self.cursor()? })
+            }
+            CommandName::Get => Ok(Command::Get { hash: self.hash()? }),
+            CommandName::Changes => self.changes(),
+            CommandName::Stats => Ok(Command::Stats),
+            CommandName::Metrics => Ok(Command::Metrics),
+            CommandName::Checkpoint => Ok(Command::Checkpoint),
+        }
+    }
+
+    fn name(&self) -> Fallible<CommandName> {
+        for field in [Field::Command, Field::OpCode, Field::Op] {
+            match self.fields.token(field)? {
+                None => {}
+                Some(Token::Str(name)) => {
+                    return CommandName::parse(&name).ok_or_else(|| {
+                        let message =
+                            format!("no command \"{}\": there are {}", excerpt(&name), CommandName::list());
+                        Fault::unknown_command(message).field(field.name())
+                    });
+                }
+                Some(other) => return Err(other.unexpected("a text").field(field.name())),
+            }
+        }
+        Err(Fault::invalid(format!("missing: expected one of {}", CommandName::list())).field("command"))
+    }
+
+    fn has(&self, field: Field) -> bool {
+        self.fields.value(field).is_some()
+    }
+
+    /// Refuses fields that name triples in a way that the command does not know: to ignore them
+    /// would be to do something else than what was asked.
+    fn only(&self, command: &str, allowed: &[Field]) -> Fallible<()> {
+        match SUBJECTS.into_iter().find(|field| self.has(*field) && !allowed.contains(field)) {
+            None => Ok(()),
+            Some(field) => {
+                let allowed: Vec<_> = allowed.iter().map(|field| field.name()).collect();
+                let message =
+                    format!("not a field of this form of {command}, which takes {}", allowed.join(", "));
+                Err(Fault::invalid(message).field(field.name()))
+            }
+        }
+    }
+
+    fn cid(&self, field: Field) -> Fallible<Option<Cid>> {
+        self.fields.value(field).map(|mut src| cid(&mut src)).transpose().field(field.name())
+    }
+
+    fn required_cid(&self, field: Field) -> Fallible<Cid> {
+        self.cid(field)?.ok_or_else(|| Fault::invalid("missing").field(field.name()))
+    }
+
+    fn insert(&self) -> Fallible<Command> {
+        let triple = if KEY_VALUE.into_iter().any(|field| self.has(field)) {
+            self.only("insert", &KEY_VALUE)?;
+            Triple::new(self.required_cid(Field::Key)?, Cid::ZERO, self.required_cid(Field::Value)?)
+        } else {
+            self.only("insert", &SPO)?;
+            let [s, p, o] = SPO.map(|field| self.required_cid(field));
+            Triple::new(s?, p?, o?)
+        };
+        let mut extra = Extra::default();
+        let places = [Field::Provenance, Field::SchemaVersion, Field::Confidence, Field::CreatedAt];
+        for (i, field) in places.into_iter().enumerate() {
+            debug_assert_eq!(METADATA_FIELDS[i], field.name());
+            if let Some(mut src) = self.fields.value(field) {
+                extra.read(i, &mut src, self.limits.metadata_bytes_max).field(field.name())?;
+            }
+        }
+        let mut rows = Rows::default();
+        rows.push(triple, extra, self.limits)?;
+        Ok(self.mutate(Op::Insert, MutateKind::Insert, rows))
+    }
+
+    fn delete(&self) -> Fallible<Command> {
+        let pattern = if KEY_VALUE.into_iter().any(|field| self.has(field)) {
+            self.only("delete", &KEY_VALUE)?;
+            Pattern::of_key(self.required_cid(Field::Key)?, self.cid(Field::Value)?)
+        } else {
+            self.pattern("delete")?
+        };
+        if pattern == Pattern::ALL {
+            return Err(Fault::invalid(
+                "delete takes one or more of s, p, o, or key, or key and value: found none",
+            ));
+        }
+        if let Pattern { s: Some(s), p: Some(p), o: Some(o) } = pattern {
+            let rows = Rows { triples: vec![Triple::new(s, p, o)], ..Rows::default() };
+            return Ok(self.mutate(Op::Delete, MutateKind::Delete, rows));
+        }
+        let mutation = Mutation::DeleteMatching { pattern, received_at: self.received_at };
+        Ok(Command::Mutate { mutation, kind: MutateKind::Delete })
+    }
+
+    fn batch(&mut self, op: Op, kind: MutateKind) -> Fallible<Command> {
+        let command = if op == Op::Insert { "batch_insert" } else { "batch_delete" };
+        let Some(field) = BATCH.into_iter().find(|field| self.has(*field)) else {
+            self.only(command, &BATCH)?;
+            return Err(Fault::invalid(format!(
+                "{command} takes one of triples, entries, packed: found none"
+            )));
+        };
+        self.only(command, &[field])?;
+        let rows = match field {
+            Field::Packed => self.packed()?,
+            _ => self.fields.take_rows(field)?,
+        };
+        Ok(self.mutate(op, kind, rows))
+    }
+
+    fn packed(&self) -> Fallible<Rows> {
+        let bytes = match self.fields.token(Field::Packed)? {
+            Some(Token::Bin(bytes)) => bytes,
+            Some(other) => {
+                let expected = "MessagePack bin of 96 bytes for each triple";
+                return Err(other.unexpected(expected).field(Field::Packed.name()));
+            }
+            None => &[],
+        };
+        let (rows, rest) = bytes.as_chunks::<{ Triple::BYTES }>();
+        if !rest.is_empty() {
+            let message = format!("{} bytes: expected a multiple of {}", bytes.len(), Triple::BYTES);
+            return Err(Fault::invalid(message).field(Field::Packed.name()));
+        }
+        if rows.len() > self.limits.batch_triples_max {
+            return Err(too_many(rows.len(), self.limits).field(Field::Packed.name()));
+        }
+        Ok(Rows { triples: rows.iter().map(|row| Triple(*row)).collect(), ..Rows::default() })
+    }
+
+    fn mutate(&self, op: Op, kind: MutateKind, rows: Rows) -> Command {
+        let mut batch = Batch::new(op, self.received_at, rows.triples);
+        // What is deleted needs no metadata; it was checked all the same.
+        if op == Op::Insert {
+            batch.created_at = rows.created_at;
+            batch.metadata = rows.metadata;
+        }
+        Command::Mutate { mutation: Mutation::Batch(batch), kind }
+    }
+
+    fn pattern(&self, command: &str) -> Fallible<Pattern> {
+        self.only(command, &SPO)?;
+        let [s, p, o] = SPO.map(|field| self.cid(field));
+        Ok(Pattern { s: s?, p: p?, o: o? })
+    }
+
+    fn query(&self) -> Fallible<Command> {
+        let metadata = match self.fields.token(Field::Metadata)? {
+            None => false,
+            Some(Token::Bool(metadata)) => metadata,
+            Some(other) => return Err(other.unexpected("true or false").field(Field::Metadata.name())),
+        };
+        Ok(Command::Query {
+            pattern: self.pattern("query")?,
+            limit: self.limit(QUERY_LIMIT_DEFAULT)?,
+            cursor: self.cursor()?,
+            format: self.format()?,
+            metadata,
+        })
+    }
+
+    fn changes(&self) -> Fallible<Command> {
+        let since = match self.fields.token(Field::Since)? {
+            Some(Token::Uint(since)) => since,
+            Some(other) => {
+                let expected = "the seq of a mutation, or 0 for all of them";
+                return Err(other.unexpected(expected).field(Field::Since.name()));
+            }
+            None => return Err(Fault::invalid("missing").field(Field::Since.name())),
+        };
+        let format = self.format()?;
+        if format == Format::Packed {
+            let message = "\"packed\" has no room for seq and op: expected e, list, bin or hex";
+            return Err(Fault::invalid(message).field(Field::Format.name()));
+        }
+        Ok(Command::Changes { since, limit: self.limit(QUERY_LIMIT_DEFAULT)?, format })
+    }
+
+    fn limit(&self, default: usize) -> Fallible<usize> {
+        let max = self.limits.query_limit_max;
+        match self.fields.token(Field::Limit)? {
+            None => Ok(default.min(max)),
+            Some(Token::Uint(limit)) if limit > max as u64 => {
+                Err(Fault::too_large(format!("{limit}: the limit is {max}")).field(Field::Limit.name()))
+            }
+            Some(Token::Uint(limit)) if limit > 0 => Ok(limit as usize),
+            Some(other) => {
+                let expected = format!("an integer from 1 to {max}");
+                Err(other.unexpected(&expected).field(Field::Limit.name()))
+            }
+        }
+    }
+
+    fn cursor(&self) -> Fallible<Option<Vec<u8>>> {
+        Ok(match self.fields.token(Field::Cursor)? {
+            None => None,
+            Some(Token::Bin(bytes)) => Some(bytes.to_vec()),
+            Some(Token::Str(text)) => Some(bytes_of_hex(&text).ok_or_else(|| {
+                Token::Str(text).unexpected("the cursor of an earlier reply").field(Field::Cursor.name())
+            })?),
+            Some(other) => {
+                return Err(other.unexpected("the cursor of an earlier reply").field(Field::Cursor.name()));
+            }
+        })
+    }
+
+    fn format(&self) -> Fallible<Format> {
+        let unknown = |token: Token<'_>| {
+            let names = Format::ALL.map(|(name, _)| name).join(", ");
+            token.unexpected(&format!("one of {names}")).field(Field::Format.name())
+        };
+        let format = match self.fields.token(Field::Format)? {
+            None => return Ok(Format::default()),
+            Some(Token::Str(name)) => {
+                let known = Format::ALL.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(&name));
+                known.ok_or_else(|| unknown(Token::Str(name)))?.1
+            }
+            Some(other) => return Err(unknown(other)),
+        };
+        if format.is_binary() && self.encoding == Encoding::Json {
+            let message =
+                format!("\"{}\" has bytes, which JSON has not: expected e, list or hex", format.name());
+            return Err(Fault::invalid(message).field(Field::Format.name()));
+        }
+        Ok(format)
+    }
+
+    fn hash(&self) -> Fallible<TripleHash> {
+        let expected = "the SHA-256 of a triple: 64 hex digits or 32 bytes";
+        let found = match self.fields.token(Field::TripleHash)? {
+            None => return Err(Fault::invalid("missing").field(Field::TripleHash.name())),
+            Some(token) => token,
+        };
+        let hash = match &found {
+            Token::Str(text) => TripleHash::parse(text),
+            Token::Bin(bytes) => <[u8; 32]>::try_from(*bytes).ok().map(TripleHash),
+            _ => None,
+        };
+        hash.ok_or_else(|| found.unexpected(expected).field(Field::TripleHash.name()))
+    }
 }
