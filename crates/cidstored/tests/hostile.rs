@@ -166,7 +166,7 @@ fn a_flood_of_pushes_neither_stops_requests_nor_grows_the_daemon() {
     let (stop, push) = (std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)), daemon.pusher());
     let stopped = std::sync::Arc::clone(&stop);
     // The same triples again and again, so that only what waits could grow.
-    let triples: Vec<Value> = (0..1000).map(|n| json!([cid(n), cid(2), cid(n)])).collect();
+    let triples: Vec<Value> = (0..1000).map(|n| json!([cid(1 << 40), cid(2), cid(n)])).collect();
     let message = Form::MsgPack.encode(&json!({"command": "batch_insert", "triples": triples}));
     let flood = std::thread::spawn(move || {
         while !stopped.load(std::sync::atomic::Ordering::SeqCst) {
