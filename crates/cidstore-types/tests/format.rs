@@ -1,0 +1,43 @@
+//! The payload of a log record, byte by byte as docs/FORMAT.md states it.
+
+use cidstore_types::{Batch, Cid, Op, Triple};
+
+#[test]
+fn stored_batch_is_as_documented() {
+    let format =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/FORMAT.md")).unwrap();
+    let section = format.split("\n### ").find(|section| section.starts_with("Payload: a batch")).unwrap();
+    for row in [
+        "| 0 | 1 | form, 1 |",
+        "| 4 | 4 | n,",
+        "| 8 | 8 | time",
+        "| 16 | 4 | c,",
+        "| 20 | 4 | m,",
+        "| 24 | 8 | bytes",
+        "| 32 | 96 n |",
+        "| … | 12 c |",
+        "| … | 8 m |",
+    ] {
+        assert!(section.contains(row), "docs/FORMAT.md does not have {row:?}");
+    }
+    let triple = |low| Triple::new(Cid::from_two_lanes([0, low]), Cid::ZERO, Cid::MAX);
+    let batch = Batch {
+        op: Op::Delete,
+        received_at: 1.5,
+        rows: vec![triple(1), triple(2)],
+        created_at: vec![(1, 2.5)],
+        metadata: vec![(0, "{}".into())],
+    };
+    let mut expected = vec![1, 2, 0, 0, 2, 0, 0, 0];
+    expected.extend_from_slice(&1.5f64.to_le_bytes());
+    expected.extend_from_slice(&[1, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+    expected.extend_from_slice(&batch.rows[0].0);
+    expected.extend_from_slice(&batch.rows[1].0);
+    expected.extend_from_slice(&[1, 0, 0, 0]);
+    expected.extend_from_slice(&2.5f64.to_le_bytes());
+    expected.extend_from_slice(&[0, 0, 0, 0, 2, 0, 0, 0]);
+    expected.extend_from_slice(b"{}");
+    let mut bytes = Vec::new();
+    batch.encode_into(&mut bytes);
+    assert_eq!(bytes, expected);
+}
