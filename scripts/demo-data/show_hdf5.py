@@ -13,10 +13,20 @@ PARTS = ("subject", "predicate", "object")
 ROWS_AT_A_TIME = 1 << 18
 
 
-def raw(rows, part):
-    """The 32 bytes of one part of each row: its four lanes are big-endian."""
-    lanes = numpy.stack([rows[part][lane].astype(">u8") for lane in ("high", "high_mid", "low_mid", "low")], axis=1)
-    return numpy.ascontiguousarray(lanes).view("V32").reshape(-1)
+LANES = ("high", "high_mid", "low_mid", "low")
+
+
+def lanes(rows, part):
+    """One part of each row as an array of four numbers a row."""
+    found = numpy.empty((len(rows), 4), dtype="u8")
+    for column, lane in enumerate(LANES):
+        found[:, column] = rows[part][lane]
+    return found
+
+
+def lanes_of(digits):
+    """The four numbers of a CID given as 64 hex digits."""
+    return numpy.array([int(digits[at : at + 16], 16) for at in range(0, 64, 16)], dtype="u8")
 
 
 def main():
@@ -30,10 +40,9 @@ def main():
         subjects = set()
         for start in range(0, triples.shape[0], ROWS_AT_A_TIME):
             rows = triples[start : start + ROWS_AT_A_TIME]
-            match = (raw(rows, "predicate") == numpy.void(bytes.fromhex(predicate))) & (
-                raw(rows, "object") == numpy.void(bytes.fromhex(obj))
-            )
-            subjects.update(value.tobytes() for value in raw(rows[match], "subject"))
+            match = (lanes(rows, "predicate") == lanes_of(predicate)).all(axis=1)
+            match &= (lanes(rows, "object") == lanes_of(obj)).all(axis=1)
+            subjects.update(map(tuple, lanes(rows, "subject")[match].tolist()))
     # A triple that was inserted again may stand in more than one run until they are merged.
     print(f"  packages that depend on libc6, counted in these rows: {len(subjects)}; the daemon says {expected}")
 
