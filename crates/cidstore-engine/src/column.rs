@@ -22,11 +22,17 @@ impl<T: Pod> Column<T> {
         Some(Self::Mapped(Arc::clone(map), range))
     }
 
-    /// Tells a mapped column that values up to `end` are not needed soon.
-    pub fn release(&self, values: Range<usize>) {
+    /// Tells that the column's values need not stay resident; nothing to a column in memory.
+    pub fn release(&self) {
         if let Self::Mapped(map, range) = self {
-            let size = size_of::<T>();
-            map.release(range.start + values.start * size..range.start + values.end * size);
+            map.release(range.clone());
+        }
+    }
+
+    /// The same for the whole file that the column is in.
+    pub fn release_file(&self) {
+        if let Self::Mapped(map, _) = self {
+            map.release(0..map.bytes().len());
         }
     }
 }

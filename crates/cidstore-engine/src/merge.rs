@@ -98,7 +98,7 @@ impl<'a> Merge<'a> {
     /// Gives back the pages of the inputs' rows.
     fn release(&self) {
         for run in self.runs {
-            run.triples.spo.release(0..run.triples.spo.len());
+            run.triples.spo.release();
         }
     }
 

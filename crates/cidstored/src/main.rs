@@ -28,6 +28,7 @@ mod publisher;
 mod push;
 mod queue;
 mod req;
+mod resident;
 mod service;
 mod shared;
 mod signals;

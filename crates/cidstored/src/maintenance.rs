@@ -1,6 +1,7 @@
 //! The one thread that seals and merges, and that says how much of the log is still needed.
 
 use crate::req::{Addressee, Event};
+use crate::resident;
 use crate::service;
 use crate::shared::Shared;
 use crate::transport::Mailbox;
@@ -71,8 +72,10 @@ impl Maintenance {
             }
             let wait = self.step();
             self.judge_log();
+            let reader = &self.shared.engine().reader;
+            resident::bound(reader);
             if !wait.is_zero() {
-                self.shared.maintenance.wait(wait);
+                self.shared.maintenance.wait(resident::sleep_at_most(reader, wait));
             }
         }
     }
