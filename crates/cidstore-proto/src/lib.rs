@@ -13,6 +13,7 @@
 //!   announced: only for bytes that are there.
 //! - What the daemon announces has the field `type` first.
 
+mod answer;
 mod decode;
 mod error;
 mod limits;
@@ -22,7 +23,8 @@ mod reply;
 mod request;
 mod write;
 
-pub use decode::decode_request;
+pub use answer::{Announced, Answer, Answered, Changed, DecodeError, Facts, Refusal, ReplyKind};
+pub use decode::{decode_notification, decode_reply, decode_request};
 pub use error::{ErrorCode, Rejection};
 pub use limits::{
     DEPTH_CEILING, Encoding, Limits, NOTIFICATION_TRIPLES_MAX, QUERY_LIMIT_DEFAULT, REQUEST_ID_BYTES_MAX,
@@ -32,4 +34,4 @@ pub use names::COMMANDS;
 pub use notification::{Notification, announcements};
 pub use reply::{ChangeEntry, Reply};
 pub use request::{Command, Format, MutateKind, Request, RequestId};
-pub use write::{encode_notification, encode_reply};
+pub use write::{encode_notification, encode_reply, encode_request};

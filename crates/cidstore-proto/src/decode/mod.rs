@@ -4,6 +4,7 @@ mod fault;
 mod fields;
 mod json;
 mod msgpack;
+mod reply;
 mod rows;
 mod source;
 mod values;
@@ -18,8 +19,10 @@ use fault::{Fallible, Fault, Within, excerpt};
 use fields::{Field, Fields};
 use json::Json;
 use msgpack::MsgPack;
+pub use reply::{decode_notification, decode_reply};
 use rows::{Rows, too_many};
 use source::{Source, Token};
+use std::borrow::Cow;
 use values::{Extra, METADATA_FIELDS, bytes_of_hex, cid};
 
 /// Reads and validates a request. `received_at`: seconds since the epoch, for rows that bring no
@@ -211,10 +214,6 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
                 "delete takes one or more of s, p, o, or key, or key and value: found none",
             ));
         }
-        if let Pattern { s: Some(s), p: Some(p), o: Some(o) } = pattern {
-            let rows = Rows { triples: vec![Triple::new(s, p, o)], ..Rows::default() };
-            return Ok(self.mutate(Op::Delete, MutateKind::Delete, rows));
-        }
         let mutation = Mutation::DeleteMatching { pattern, received_at: self.received_at };
         Ok(Command::Mutate { mutation, kind: MutateKind::Delete })
     }
@@ -237,12 +236,15 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
 
     fn packed(&self) -> Fallible<Rows> {
         let bytes = match self.fields.token(Field::Packed)? {
-            Some(Token::Bin(bytes)) => bytes,
+            Some(Token::Bin(bytes)) => Cow::Borrowed(bytes),
+            Some(Token::Str(text)) => bytes_of_hex(&text).map(Cow::Owned).ok_or_else(|| {
+                Token::Str(text).unexpected("hex digits, or MessagePack bin").field(Field::Packed.name())
+            })?,
             Some(other) => {
-                let expected = "MessagePack bin of 96 bytes for each triple";
+                let expected = "MessagePack bin of 96 bytes for each triple, or hex digits of these";
                 return Err(other.unexpected(expected).field(Field::Packed.name()));
             }
-            None => &[],
+            None => Cow::default(),
         };
         let (rows, rest) = bytes.as_chunks::<{ Triple::BYTES }>();
         if !rest.is_empty() {

@@ -76,7 +76,7 @@ pub(crate) const METADATA_FIELDS: [&str; 4] = ["provenance", "schema_version", "
 /// What was read of [`METADATA_FIELDS`].
 #[derive(Default)]
 pub(crate) struct Extra {
-    metadata: Metadata,
+    pub metadata: Metadata,
     pub created_at: Option<f64>,
     /// Bit i: the i-th of [`METADATA_FIELDS`] was read.
     seen: u8,
@@ -92,8 +92,8 @@ impl Extra {
         match i {
             0 => self.metadata.provenance = provenance(src, limit)?,
             1 => self.metadata.schema_version = schema_version(src)?,
-            2 => self.metadata.confidence = number(src, "a number from 0 to 1")?,
-            _ => self.created_at = number(src, "a number of seconds since 1970")?,
+            2 => self.metadata.confidence = float(src, "a number from 0 to 1")?,
+            _ => self.created_at = float(src, "a number of seconds since 1970")?,
         }
         Ok(())
     }
@@ -119,7 +119,7 @@ fn schema_version<'a, S: Source<'a>>(src: &mut S) -> Fallible<Option<String>> {
 }
 
 /// A finite number, or null.
-fn number<'a, S: Source<'a>>(src: &mut S, expected: &str) -> Fallible<Option<f64>> {
+pub(crate) fn float<'a, S: Source<'a>>(src: &mut S, expected: &str) -> Fallible<Option<f64>> {
     match src.token()? {
         Token::Null => Ok(None),
         Token::Uint(value) => Ok(Some(value as f64)),
@@ -135,6 +135,11 @@ fn provenance<'a, S: Source<'a>>(src: &mut S, limit: usize) -> Fallible<Option<M
         Token::Map(open) => Ok(Some(Tree { limit, left: limit }.map(src, open)?)),
         other => Err(other.unexpected("a map")),
     }
+}
+
+/// Any JSON value, of a reply that this side asked for.
+pub(crate) fn json<'a, S: Source<'a>>(src: &mut S) -> Fallible<Value> {
+    Tree { limit: usize::MAX, left: usize::MAX }.value(src)
 }
 
 /// Builds a JSON value, giving up as soon as its text is sure to be over the limit: a value takes

@@ -49,7 +49,7 @@ pub fn encode_notification(notification: &Notification<'_>, encoding: Encoding) 
             to.key("first_seq");
             to.uint(*first_seq);
             to.key("seq");
-            to.uint(first_seq + triples.len() as u64 - 1);
+            to.uint((first_seq + triples.len() as u64).saturating_sub(1));
         }
         Notification::Rejected { request_id, code, message } => {
             to.key("request_id");

@@ -118,7 +118,7 @@ fn end_of_page(to: &mut Writer<'_>, cursor: Option<&[u8]>, as_of: u64) {
     number(to, "as_of", as_of);
 }
 
-fn cid(to: &mut Writer<'_>, cid: Cid, format: Format) {
+pub(super) fn cid(to: &mut Writer<'_>, cid: Cid, format: Format) {
     match format {
         Format::E => to.cid_text(cid),
         Format::List => to.cid_lanes(cid),
@@ -171,7 +171,7 @@ fn parts(to: &mut Writer<'_>, row: &Triple, format: Format) {
     }
 }
 
-fn metadata_len(metadata: &Metadata) -> usize {
+pub(super) fn metadata_len(metadata: &Metadata) -> usize {
     usize::from(metadata.provenance.is_some())
         + usize::from(metadata.schema_version.is_some())
         + usize::from(metadata.confidence.is_some())
@@ -185,6 +185,11 @@ fn record_len(record: &TripleRecord) -> usize {
 fn columns(to: &mut Writer<'_>, created_at: f64, metadata: &Metadata) {
     to.key("created_at");
     to.float(created_at);
+    metadata_fields(to, metadata);
+}
+
+/// What metadata there is, as [`metadata_len`] entries of a map.
+pub(super) fn metadata_fields(to: &mut Writer<'_>, metadata: &Metadata) {
     if let Some(provenance) = &metadata.provenance {
         to.key("provenance");
         to.map(provenance.len());

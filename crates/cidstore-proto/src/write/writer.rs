@@ -194,8 +194,15 @@ impl<'o> Writer<'o> {
         }
     }
 
-    /// All rows as one binary value; MessagePack only.
+    /// All rows as one value of bytes; in JSON their hex digits.
     pub(crate) fn packed(&mut self, rows: &[Triple]) {
+        if self.is_json() {
+            self.separate();
+            self.out.push(b'"');
+            rows.iter().for_each(|row| self.hex_digits(&row.0));
+            self.out.push(b'"');
+            return;
+        }
         self.bin_head(rows.len() * Triple::BYTES);
         self.out.reserve(rows.len() * Triple::BYTES);
         for row in rows {
@@ -205,21 +212,22 @@ impl<'o> Writer<'o> {
 
     /// Hex digits as text.
     pub(crate) fn hex(&mut self, bytes: &[u8]) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         if self.is_json() {
             self.separate();
             self.out.push(b'"');
+            self.hex_digits(bytes);
+            self.out.push(b'"');
         } else {
             self.str_head(bytes.len() * 2);
+            self.hex_digits(bytes);
         }
+    }
+
+    fn hex_digits(&mut self, bytes: &[u8]) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let pairs = bytes.iter().map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
         self.out.reserve(bytes.len() * 2 + 1);
-        for byte in bytes {
-            self.out.push(DIGITS[usize::from(byte >> 4)]);
-            self.out.push(DIGITS[usize::from(byte & 15)]);
-        }
-        if self.is_json() {
-            self.out.push(b'"');
-        }
+        pairs.for_each(|pair| self.out.extend_from_slice(&pair));
     }
 
     /// A CID as canonical text.
