@@ -1,7 +1,6 @@
 //! Requests as clients send them, good and bad, in both encodings.
 
-mod common;
-
+use crate::common::config;
 use cidstore_proto::{Command, Encoding, ErrorCode, Limits, Rejection, Request, RequestId, decode_request};
 use cidstore_types::{Batch, Cid, Metadata, Mutation, Op, Pattern, Triple};
 use proptest::prelude::*;
@@ -216,7 +215,7 @@ fn limits_have_their_own_code() {
 }
 
 proptest! {
-    #![proptest_config(common::config(2000))]
+    #![proptest_config(config(2000))]
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "[\\[\\]{}:,\"a-z0-9eE.+\\\\ -]{0,100}") {

@@ -1,14 +1,12 @@
 //! What one side writes the other reads, in both encodings; and no damage leads to a panic.
 
-mod common;
-
+use crate::common::{RECEIVED_AT, commands, config, metadata, request_ids, triples};
 use cidstore_proto::{
     Announced, Answer, ChangeEntry, Command, Encoding, ErrorCode, Facts, Format, Limits, Notification, Reply,
     ReplyKind, Request, RequestId, announcements, decode_notification, decode_reply, decode_request,
     encode_notification, encode_reply, encode_request,
 };
 use cidstore_types::{Op, Triple, TripleRecord};
-use common::{RECEIVED_AT, commands, metadata, request_ids, triples};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -46,7 +44,7 @@ fn reply(reply: &Reply<'_>, encoding: Encoding, id: Option<&RequestId>, kind: Re
 }
 
 proptest! {
-    #![proptest_config(common::config(400))]
+    #![proptest_config(config(400))]
 
     #[test]
     fn requests_round_trip((request, form) in requests()) {

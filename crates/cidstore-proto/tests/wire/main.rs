@@ -1,0 +1,5 @@
+//! The protocol from the outside.
+
+mod common;
+mod requests;
+mod round_trip;
