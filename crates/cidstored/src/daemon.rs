@@ -111,6 +111,10 @@ pub fn run(loaded: Loaded) -> Result<(), Fatal> {
     let shared = Arc::new(Shared::new(config));
     // The lock first: a second daemon must not disturb the first one, not even on its ports.
     let lock = acquire_lock(&shared.config.data_path)?;
+    // Who waits for the file must not find the one of an earlier life.
+    if let Some(stale) = &shared.config.endpoints_file {
+        let _ = std::fs::remove_file(stale);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("tokio")
@@ -155,7 +159,9 @@ fn serve_http(
             // An error means that the sender is gone, which means the same.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
+        if let Err(error) =
+            axum::serve(http::Bounded::new(listener), router).with_graceful_shutdown(stop).await
+        {
             tracing::error!(%error, "HTTP has ended");
         }
     });
@@ -359,8 +365,11 @@ impl Daemon {
                 Err(RecvTimeoutError::Disconnected) => unreachable!("this thread holds a sender"),
             }
             self.shared.window.tick(&self.shared.metrics, Instant::now());
-            if watchdog.is_some() {
-                tell_manager(&[sd_notify::NotifyState::Watchdog]);
+            match watchdog.map(|every| self.shared.pulses.missing(every)) {
+                None => {}
+                Some(None) => tell_manager(&[sd_notify::NotifyState::Watchdog]),
+                // Without this the service manager ends the process, which is what it is for.
+                Some(Some(thread)) => tracing::error!(?thread, "a thread is stuck"),
             }
         }
     }
@@ -402,6 +411,9 @@ impl Daemon {
             let _ = self.runtime.block_on(async { tokio::time::timeout(HTTP_DRAIN * 2, task).await });
         }
         let _ = http_stop.send(true);
+        if let Some(path) = &self.shared.config.endpoints_file {
+            let _ = std::fs::remove_file(path);
+        }
         tracing::info!(seq = self.shared.visible.seq(), "ended");
     }
 }

@@ -25,6 +25,7 @@ mod metrics;
 mod mirror;
 mod pool;
 mod publisher;
+mod pulse;
 mod push;
 mod queue;
 mod req;

@@ -4,6 +4,7 @@
 //! given a moment; then the others go on without it, and it loses what is beyond its high-water mark.
 
 use crate::config::PubFormat;
+use crate::pulse::Organ;
 use crate::push::Rejected;
 use crate::shared::{Shared, now};
 use crate::transport::{Publisher as Socket, Result, Sent, Subscription, Wake};
@@ -115,6 +116,7 @@ impl Publisher {
             // Rounded up, or the last millisecond would be spent spinning.
             let wait = if behind || last_round { 0 } else { left.as_millis() as u32 + 1 };
             self.socket.wait(&self.wake, wait)?;
+            self.shared.pulses.beat(Organ::Publisher);
             if self.wake.is_pending() {
                 self.wake.clear();
             }

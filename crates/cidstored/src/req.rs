@@ -15,6 +15,7 @@ mod clients;
 
 use crate::maintenance::Requests;
 use crate::pool::{Pool, Task};
+use crate::pulse::Organ;
 use crate::queue::{Refused, Side};
 use crate::service::{self, Answer, Service};
 use crate::shared::{Shared, now};
@@ -130,6 +131,7 @@ impl Req {
         let mut events = Vec::new();
         loop {
             let ready = self.router.wait(self.mailbox.wake(), TICK_MS)?;
+            self.shared.pulses.beat(Organ::Req);
             if ready.woken {
                 self.mailbox.take(&mut events);
                 for event in events.drain(..) {

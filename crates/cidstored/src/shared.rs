@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::health::Health;
 use crate::metrics::{Metrics, Window};
+use crate::pulse::Pulses;
 use crate::queue::Queue;
 use crate::transport::{Connections, Outstanding, Wake};
 use crate::visible::Visible;
@@ -51,6 +52,8 @@ pub struct Shared {
     pub removable: AtomicU64,
     /// What the publisher still reads of the log: everything from here on.
     pub published: AtomicU64,
+    /// Whether the threads come by.
+    pub pulses: Pulses,
     /// The end is wanted.
     pub stop: Stop,
     /// When the process started.
@@ -74,6 +77,7 @@ impl Shared {
             maintenance: Bell::default(),
             removable: AtomicU64::new(0),
             published: AtomicU64::new(Seq::MAX),
+            pulses: Pulses::default(),
             stop: Stop::default(),
             started: Instant::now(),
             metrics,

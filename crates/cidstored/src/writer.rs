@@ -5,6 +5,7 @@
 //! so the group's size follows the load.
 
 use crate::config::Durability;
+use crate::pulse::Organ;
 use crate::push::Rejected;
 use crate::req::{Event, Ticket};
 use crate::shared::Shared;
@@ -74,19 +75,26 @@ impl Writer {
         let mut mutations: Vec<Mutation> = Vec::new();
         let mut recipients: Vec<Recipient> = Vec::new();
         while shared.queue.take(&mut jobs, items, bytes, self.idle_time()) {
+            shared.pulses.beat(Organ::Writer);
             if !linger.is_zero() && !jobs.is_empty() && jobs.len() < items {
                 std::thread::sleep(linger);
                 let left = items - jobs.len();
                 shared.queue.take(&mut jobs, left, bytes, Duration::ZERO);
             }
             if !jobs.is_empty() {
-                self.wait_for_memory();
+                let room = self.wait_for_memory();
                 mutations.clear();
                 for job in jobs.drain(..) {
                     mutations.push(job.mutation);
                     recipients.push(job.to);
                 }
-                self.commit(&mutations, &mut recipients);
+                match room {
+                    Ok(()) => self.commit(&mutations, &mut recipients),
+                    Err(failure) => {
+                        let results = vec![Err(failure); recipients.len()];
+                        self.tell(&mut recipients, results);
+                    }
+                }
             }
             self.after_commit();
         }
@@ -105,11 +113,20 @@ impl Writer {
     }
 
     /// Lets sealing go first when as many rows as allowed wait in memory for it.
-    fn wait_for_memory(&self) {
-        while self.store.memory_is_full() && self.shared.health.maintenance().is_none() {
+    ///
+    /// # Errors
+    /// When sealing fails: memory stays bounded, so mutations are refused until it works again.
+    fn wait_for_memory(&self) -> Result<(), Failure> {
+        while self.store.memory_is_full() {
+            if let Some(why) = self.shared.health.maintenance() {
+                let message = format!("rows in memory cannot be sealed: {why}");
+                return Err(Failure { code: ErrorCode::StorageFull, message: message.into() });
+            }
+            self.shared.pulses.beat(Organ::Writer);
             self.shared.maintenance.ring();
             std::thread::sleep(MEMORY_FULL_WAIT);
         }
+        Ok(())
     }
 
     fn commit(&mut self, mutations: &[Mutation], recipients: &mut Vec<Recipient>) {

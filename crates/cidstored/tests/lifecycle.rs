@@ -244,3 +244,85 @@ fn the_log_is_json_where_asked_for() {
     }
     assert!(log.contains("libzmq") && log.contains("hdf5"));
 }
+
+/// Runs a command line in a mount namespace of its own with a small file system at `dir`; `None`
+/// where the system does not allow that.
+fn on_small_disk(dir: &std::path::Path, bytes: &str, command: &Command) -> Option<Command> {
+    let allowed = Command::new("unshare").args(["-Urm", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
+    if !allowed.is_ok_and(|output| output.status.success()) {
+        return None;
+    }
+    let mut inner = Command::new("unshare");
+    inner.env_clear().arg("-Urm").args([
+        "sh",
+        "-c",
+        "mount -t tmpfs -o size=$0 none \"$1\" && shift && exec \"$@\"",
+    ]);
+    inner.arg(bytes).arg(dir).arg(command.get_program()).args(command.get_args());
+    Some(inner)
+}
+
+#[test]
+fn a_full_disk_refuses_mutations_until_there_is_room() {
+    let place = Place::new();
+    let data = place.dir.path().join("small");
+    std::fs::create_dir(&data).unwrap();
+    let mut plain = Command::new(env!("CARGO_BIN_EXE_cidstored"));
+    plain.arg("--data-path").arg(data.join("cidstore.h5")).args(["--wal-segment-bytes", "1MiB"]);
+    plain.arg("--endpoints-file").arg(place.endpoints_file());
+    for flag in ["--req-port", "--push-port", "--pub-port", "--http-port"] {
+        plain.args([flag, "0"]);
+    }
+    let Some(mut command) = on_small_disk(&data, "24m", &plain) else {
+        eprintln!("not tested here: this system gives no mount namespace to its users");
+        return;
+    };
+    let daemon = place.start_command(&mut command);
+    let client = daemon.req();
+    let batch = |from: u64| {
+        let triples: Vec<serde_json::Value> =
+            (from..from + 5000).map(|n| json!([cid(n), cid(1), cid(n)])).collect();
+        json!({"command": "batch_insert", "triples": triples})
+    };
+    // Something that takes room and can be taken away: seen through the daemon's own view.
+    let ballast =
+        std::path::PathBuf::from(format!("/proc/{}/root{}/ballast", daemon.endpoints.pid, data.display()));
+    std::fs::write(&ballast, vec![1; 16 << 20]).unwrap();
+    let mut stored = 0;
+    let refused = loop {
+        let reply = client.ask(&batch(stored));
+        if reply.get("error_code").is_some() {
+            break reply;
+        }
+        stored += 5000;
+        assert!(stored < 1_000_000, "a disk of 24 MB is never full");
+    };
+    assert_eq!(refused["error_code"], json!(507), "{refused}");
+    assert_eq!(client.count(), stored, "reads go on, and nothing of the refused batch is there");
+    assert_eq!(client.code(&batch(stored)), 507);
+    assert_eq!(daemon.http("GET", "/ready", "").0, 200);
+    let status: serde_json::Value = serde_json::from_str(&daemon.http("GET", "/status", "").2).unwrap();
+    assert_eq!(status["status"], json!("degraded"), "{status}");
+    std::fs::remove_file(&ballast).unwrap();
+    until("writes resume by themselves", || {
+        client.ask(&batch(stored)).get("error_code").is_none().then_some(())
+    });
+    assert_eq!(client.count(), stored + 5000);
+    let status: serde_json::Value = serde_json::from_str(&daemon.http("GET", "/status", "").2).unwrap();
+    assert_eq!(status["status"], json!("ok"), "{status}");
+}
+
+#[test]
+fn the_limit_of_descriptors_is_raised_to_what_the_settings_need() {
+    let place = Place::new();
+    let plain = place.command(&["--connections-max", "3000"]);
+    let mut command = Command::new("sh");
+    command.env_clear().args(["-c", "ulimit -Sn 256; exec \"$0\" \"$@\""]);
+    command.arg(plain.get_program()).args(plain.get_args());
+    command.arg("--endpoints-file").arg(place.endpoints_file());
+    let daemon = place.start_command(&mut command);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.endpoints.pid)).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let soft: u64 = line.split_whitespace().nth(3).unwrap().parse().unwrap();
+    assert!(soft >= 4000, "{line}");
+}

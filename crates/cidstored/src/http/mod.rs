@@ -8,6 +8,7 @@
 
 mod control;
 mod gauges;
+mod listener;
 mod status;
 mod triples;
 
@@ -21,6 +22,7 @@ use axum::routing::{any, get};
 use std::sync::Arc;
 
 pub use gauges::gauges;
+pub use listener::Bounded;
 
 /// Largest body of a request.
 const BODY_BYTES_MAX: usize = 64 * 1024;

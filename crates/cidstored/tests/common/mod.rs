@@ -62,11 +62,22 @@ impl Place {
 
     /// Starts a daemon and waits until it is ready.
     pub fn start(&self, args: &[&str]) -> Daemon {
-        let file = self.dir.path().join("endpoints.json");
+        let mut command = self.command(args);
+        command.arg("--endpoints-file").arg(self.endpoints_file());
+        self.start_command(&mut command)
+    }
+
+    pub fn endpoints_file(&self) -> PathBuf {
+        self.dir.path().join("endpoints.json")
+    }
+
+    /// Starts what writes the endpoints file in the end.
+    pub fn start_command(&self, command: &mut Command) -> Daemon {
+        let file = self.endpoints_file();
         let _ = std::fs::remove_file(&file);
         let log = self.dir.path().join("log");
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let mut child = self.command(args).arg("--endpoints-file").arg(&file).stderr(stderr).spawn().unwrap();
+        let mut child = command.stdin(Stdio::null()).stderr(stderr).spawn().unwrap();
         let endpoints = until("the daemon is ready", || {
             if let Some(status) = child.try_wait().unwrap() {
                 panic!("the daemon ended with {status}:\n{}", std::fs::read_to_string(&log).unwrap());
