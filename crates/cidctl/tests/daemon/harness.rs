@@ -20,7 +20,9 @@ fn program() -> &'static PathBuf {
         }
         let cidctl = PathBuf::from(env!("CARGO_BIN_EXE_cidctl"));
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "-p", "cidstored", "--bin", "cidstored"]);
+        // All programs at once, as scripts/test does: chosen alone, dependencies may get other
+        // features and be compiled once more.
+        build.args(["build", "--quiet", "--workspace", "--bins"]);
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
         if cidctl.parent().is_some_and(|folder| folder.ends_with("release")) {
             build.arg("--release");

@@ -23,6 +23,8 @@ fn every_change_once_and_in_order_across_a_crash() {
     client.batch(Op::Insert, &triples(0..1500)).unwrap();
     let mut watch = daemon.cidctl();
     watch.args(["watch", "--since", "0", "-n", "5001", "--json", "--timeout", "1", "--tries", "1000"]);
+    // It may come to ask for the first time while the daemon is away.
+    watch.args(["--wait", "600"]);
     let watch = thread::spawn(move || Ran::of(&mut watch, None));
     client.batch(Op::Insert, &triples(1500..4000)).unwrap();
     daemon.kill();
