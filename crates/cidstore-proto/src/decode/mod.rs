@@ -56,7 +56,7 @@ fn decode<'a, S: Source<'a>>(
     let over = (!fits).then(|| {
         Fault::too_large(format!("a message of {len} bytes: the limit is {}", limits.message_bytes_max))
     });
-    let empty = (len == 0).then(|| Fault::invalid("an empty message: expected a map of fields"));
+    let empty = (len == 0).then(|| Fault::syntax(0, "an empty message: expected a map of fields"));
     let (request_id, fault) = match request_id {
         Ok(request_id) => (request_id, None),
         Err(fault) => (None, Some(fault)),

@@ -137,6 +137,17 @@ impl<'o> Writer<'o> {
         if self.is_json() {
             self.separate();
             self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        } else if let Ok(value) = i8::try_from(value) {
+            if value < -32 {
+                self.out.push(0xd0);
+            }
+            self.out.extend_from_slice(&value.to_be_bytes());
+        } else if let Ok(value) = i16::try_from(value) {
+            self.out.push(0xd1);
+            self.out.extend_from_slice(&value.to_be_bytes());
+        } else if let Ok(value) = i32::try_from(value) {
+            self.out.push(0xd2);
+            self.out.extend_from_slice(&value.to_be_bytes());
         } else {
             self.out.push(0xd3);
             self.out.extend_from_slice(&value.to_be_bytes());

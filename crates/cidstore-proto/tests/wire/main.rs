@@ -1,5 +1,8 @@
 //! The protocol from the outside.
 
+mod cases;
 mod common;
+mod meaning;
 mod requests;
 mod round_trip;
+mod vectors;
