@@ -5,4 +5,5 @@ mod common;
 mod meaning;
 mod requests;
 mod round_trip;
+mod seeds;
 mod vectors;
