@@ -67,11 +67,10 @@ pub(crate) fn read(
         let end = segment::scan(&mut segment, &bytes);
         let is_last = i + 1 == firsts.len();
         match end {
-            End::Clean => {}
             End::Torn { bytes } if is_last => recovery.torn_bytes = bytes,
             // Bytes behind the last record of an earlier segment: it is followed by the next
             // segment, or the check above refuses.
-            End::Torn { .. } => {}
+            End::Clean | End::Torn { .. } => {}
             End::Damaged => {
                 return Err(WalError::Damaged {
                     path: segment.path,
