@@ -266,7 +266,7 @@ impl Daemon {
             shared.stop.notify(wake);
         }
 
-        let transport = Transport::new(config.io_threads, config.connections_max)
+        let transport = Transport::new(i32::try_from(config.io_threads).unwrap_or(1), config.connections_max)
             .map_err(|error| Fatal::new(Exit::Unavailable, error))?;
         let _ = shared.connections.set(transport.connections());
         let (router, puller, socket, endpoints) = bind(&transport, config)?;

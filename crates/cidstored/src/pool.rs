@@ -13,9 +13,9 @@ use std::thread::JoinHandle;
 /// Work for the pool.
 pub enum Task {
     /// Decode a large request.
-    Decode(Raw),
+    Decode(Box<Raw>),
     /// Answer a large read, as of the snapshot.
-    Read(Addressee, Command, Arc<Snapshot>),
+    Read(Box<(Addressee, Command)>, Arc<Snapshot>),
 }
 
 /// The pool; its threads end when it is dropped.
@@ -63,9 +63,10 @@ fn work(tasks: &Mutex<Receiver<Task>>, service: &Service, replies: &Mailbox<Even
         match task {
             Ok(Task::Decode(raw)) => {
                 let decoded = service.decode(&raw.incoming.payload, raw.received_at);
-                replies.push(Event::Decoded(Box::new(raw), decoded));
+                replies.push(Event::Decoded(raw, decoded));
             }
-            Ok(Task::Read(to, command, snapshot)) => {
+            Ok(Task::Read(read, snapshot)) => {
+                let (to, command) = *read;
                 let service::Answer { bytes, refused } = service.read_all(&to, &command, &snapshot);
                 replies.push(Event::Answered { to, bytes, refused });
             }

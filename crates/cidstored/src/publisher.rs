@@ -193,7 +193,10 @@ impl Publisher {
             Some(tail) => tail,
             None => match self.shared.engine().log.tail(self.announced + 1) {
                 Ok(tail) => tail,
-                Err(error) => return self.skip(visible, &error.to_string()),
+                Err(error) => {
+                    self.skip(visible, &error);
+                    return Ok(());
+                }
             },
         };
         for _ in 0..RECORDS_AT_ONCE {
@@ -204,7 +207,10 @@ impl Publisher {
             let entry = match tail.next() {
                 Ok(Some(entry)) => entry,
                 Ok(None) => break,
-                Err(error) => return self.skip(visible, &error.to_string()),
+                Err(error) => {
+                    self.skip(visible, &error);
+                    return Ok(());
+                }
             };
             let (first, count) = (entry.first_seq, u64::from(entry.count));
             match BatchRef::decode(entry.payload) {
@@ -218,10 +224,9 @@ impl Publisher {
     }
 
     /// Gives up announcing what cannot be read; subscribers see the hole and ask for `changes`.
-    fn skip(&mut self, visible: Seq, error: &str) -> Result<()> {
-        tracing::error!(from = self.announced + 1, to = visible, error, "mutations not announced");
+    fn skip(&mut self, visible: Seq, error: &cidstore_wal::WalError) {
+        tracing::error!(from = self.announced + 1, to = visible, %error, "mutations not announced");
         self.announced = visible;
-        Ok(())
     }
 
     fn batch(&mut self, first_seq: Seq, batch: &BatchRef<'_>) -> Result<()> {

@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn who_stays_away_is_missed() {
         let pulses = Pulses::default();
-        assert_eq!(pulses.missing(Duration::from_secs(60)), None);
+        assert_eq!(pulses.missing(Duration::from_mins(1)), None);
         std::thread::sleep(Duration::from_millis(30));
         pulses.beat(Organ::Req);
         pulses.beat(Organ::Writer);

@@ -191,7 +191,7 @@ mod tests {
     }
 
     const NO_WAIT: Duration = Duration::ZERO;
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     #[test]
     fn each_side_has_its_half() {
@@ -265,7 +265,9 @@ mod tests {
                 next[from] += 1;
             }
         }
-        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        for sender in senders {
+            sender.join().unwrap();
+        }
     }
 
     #[test]

@@ -189,12 +189,12 @@ impl Req {
     }
 
     fn decode_in_pool(&mut self, raw: Raw) -> Result<()> {
-        match self.pool.submit(Task::Decode(raw)) {
+        match self.pool.submit(Task::Decode(Box::new(raw))) {
             Ok(()) => Ok(()),
             Err(Task::Decode(raw)) => {
                 let client = raw.incoming.route.client.clone();
                 let bytes = raw.incoming.payload.len();
-                self.refuse_raw(raw, ErrorCode::Overloaded, "too many large requests under way")?;
+                self.refuse_raw(*raw, ErrorCode::Overloaded, "too many large requests under way")?;
                 self.next_in_line(&client, bytes)
             }
             Err(Task::Read(..)) => unreachable!("the pool gives back what it was given"),
@@ -257,9 +257,10 @@ impl Req {
                     return Ok(());
                 }
                 self.shared.metrics.reads_pooled_total.one();
-                match self.pool.submit(Task::Read(to, command, snapshot)) {
+                match self.pool.submit(Task::Read(Box::new((to, command)), snapshot)) {
                     Ok(()) => Ok(()),
-                    Err(Task::Read(to, ..)) => {
+                    Err(Task::Read(read, _)) => {
+                        let (to, _) = *read;
                         self.clients.leave(&to.route.client);
                         self.refuse(&to, ErrorCode::Overloaded, "too many large reads under way")
                     }

@@ -179,7 +179,7 @@ fn encode(to: &Addressee, read: &Read, out: &mut Vec<u8>) -> bool {
             format: *format,
         }),
         Read::Values(page) => {
-            put(&Reply::Values { rows: &page.rows, cursor: page.cursor.as_deref(), as_of: page.as_of })
+            put(&Reply::Values { rows: &page.rows, cursor: page.cursor.as_deref(), as_of: page.as_of });
         }
         Read::Count { count, as_of } => put(&Reply::Count { count: *count, as_of: *as_of }),
         Read::Triple(triple) => put(&Reply::Triple { triple }),

@@ -169,7 +169,7 @@ mod tests {
         });
         let mut seen = 0;
         while seen < rounds {
-            bell.wait(Duration::from_secs(60));
+            bell.wait(Duration::from_mins(1));
             let now = done.load(Ordering::SeqCst);
             // Every wait was ended by a ring, since none took a minute.
             assert!(now >= seen);

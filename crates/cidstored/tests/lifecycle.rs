@@ -14,11 +14,17 @@ fn refused(place: &Place, args: &[&str], env: &[(&str, &str)]) -> (i32, String) 
     (status.code().unwrap(), String::from_utf8(stderr).unwrap())
 }
 
+/// Asks the clients to end; the numbers that were acknowledged; the clients.
+type Load = (Arc<AtomicBool>, Arc<Mutex<BTreeSet<u64>>>, Vec<std::thread::JoinHandle<()>>);
+
+fn join(threads: Vec<std::thread::JoinHandle<()>>) {
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
 /// Clients that insert as fast as they can, until the daemon is gone; what was acknowledged.
-fn load(
-    daemon: &common::Daemon,
-    clients: u64,
-) -> (Arc<AtomicBool>, Arc<Mutex<BTreeSet<u64>>>, Vec<std::thread::JoinHandle<()>>) {
+fn load(daemon: &common::Daemon, clients: u64) -> Load {
     let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(BTreeSet::new())));
     let threads = (0..clients).map(|from| {
         let client = daemon.req();
@@ -58,7 +64,7 @@ fn sigterm_under_load_loses_nothing_acknowledged_and_seals_everything() {
     until("some are acknowledged", || (acknowledged.lock().unwrap().len() > 500).then_some(()));
     let status = daemon.stop();
     assert_eq!(status.code(), Some(0));
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    join(threads);
     let acknowledged = acknowledged.lock().unwrap().clone();
 
     let daemon = place.start(&[]);
@@ -81,7 +87,7 @@ fn kill_9_under_load_loses_nothing_acknowledged() {
         });
         daemon.kill();
         stop.store(true, Ordering::SeqCst);
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        join(threads);
         all.extend(acknowledged.lock().unwrap().iter());
     }
     has_all(&place.start(&[]), &all);

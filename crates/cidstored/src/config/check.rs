@@ -129,7 +129,7 @@ fn same_port(loaded: &Loaded) -> Result<(), ConfigError> {
 }
 
 impl super::Config {
-    /// The addresses of the ZeroMQ sockets by the setting that decides each, in the form that libzmq
+    /// The addresses of the `ZeroMQ` sockets by the setting that decides each, in the form that libzmq
     /// binds.
     pub fn zmq_endpoints(&self) -> Vec<(&'static str, String)> {
         let of = |endpoint: &Option<super::Endpoint>, names: [&'static str; 2], port: u16| match endpoint {

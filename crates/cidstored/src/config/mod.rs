@@ -65,7 +65,7 @@ pub enum ConfigError {
         expected: String,
     },
     /// A key of the file that is no setting.
-    #[error("file {}: unknown setting {name:?}{}", path.display(), hint(near))]
+    #[error("file {}: unknown setting {name:?}{}", path.display(), hint(*near))]
     Unknown {
         /// The file.
         path: PathBuf,
@@ -87,7 +87,7 @@ pub enum ConfigError {
     },
 }
 
-fn hint(near: &Option<&'static str>) -> String {
+fn hint(near: Option<&'static str>) -> String {
     near.map(|name| format!(" (did you mean {name:?}?)")).unwrap_or_default()
 }
 

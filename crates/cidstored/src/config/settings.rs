@@ -87,7 +87,7 @@ settings! {
     http_port: u16 = "8000", "CIDSTORE_PORT";
     /// Whether sockets take IPv6 addresses too.
     ipv6: bool = "false", "CIDSTORE_IPV6";
-    /// Most open connections to the ZeroMQ sockets together; a further one is closed at once.
+    /// Most open connections to the three sockets together; a further one is closed at once.
     connections_max: usize = "8192", "CIDSTORE_CONNECTIONS_MAX";
     /// A connection that has not finished its handshake by then is closed.
     handshake_ms: u32 = "5000", "CIDSTORE_HANDSHAKE_MS";

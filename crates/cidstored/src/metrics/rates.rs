@@ -113,7 +113,7 @@ mod tests {
         metrics.pushes_total.add(60);
         metrics.pushes_refused_total.add(30);
         metrics.request_seconds.add(Duration::from_millis(1));
-        let rates = window.rates(&metrics, start + Duration::from_secs(120));
+        let rates = window.rates(&metrics, start + Duration::from_mins(2));
         assert!((1.9..2.1).contains(&rates.throughput_ops), "{rates:?}");
         assert!((rates.error_rate - 0.25).abs() < 1e-9, "{rates:?}");
         assert!((0.001..0.00126).contains(&rates.latency_p99_s), "{rates:?}");

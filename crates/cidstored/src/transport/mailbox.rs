@@ -126,6 +126,8 @@ mod tests {
                 next[from as usize] += 1;
             }
         }
-        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        for sender in senders {
+            sender.join().unwrap();
+        }
     }
 }

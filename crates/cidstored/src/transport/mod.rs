@@ -91,9 +91,9 @@ impl Transport {
     ///
     /// # Errors
     /// When libzmq refuses.
-    pub fn new(io_threads: u32, connections_max: usize) -> Result<Self> {
+    pub fn new(io_threads: i32, connections_max: usize) -> Result<Self> {
         let context = zeromq::Context::new();
-        context.set_io_threads(io_threads as i32).map_err(failed("set the I/O threads of", "the context"))?;
+        context.set_io_threads(io_threads).map_err(failed("set the I/O threads of", "the context"))?;
         let connections = Connections::start(connections_max)?;
         Ok(Self { context, connections })
     }

@@ -57,7 +57,7 @@ impl Publisher {
             let set = unsafe {
                 zmq_sys::zmq_setsockopt(
                     self.socket.as_mut_ptr(),
-                    zmq_sys::ZMQ_XPUB_NODROP as i32,
+                    zmq_sys::ZMQ_XPUB_NODROP.cast_signed(),
                     (&raw const no_drop).cast(),
                     size_of::<i32>(),
                 )

@@ -15,6 +15,8 @@ fn options() -> SocketOptions {
     }
 }
 
+type Frames<'a> = &'a [&'a [u8]];
+
 const SIZES: Sizes = Sizes { frame_bytes_max: 1000, sndhwm: 100, rcvhwm: 100 };
 const ANY: &str = "tcp://127.0.0.1:*";
 
@@ -70,7 +72,7 @@ fn a_reply_mirrors_the_envelope_of_its_request() {
     let (mut router, at) = transport.router(&options(), SIZES, &[ANY]).unwrap();
     let wake = Wake::new().unwrap();
     let dealer = client(zeromq::DEALER, &at[0]);
-    let cases: [(&[&[u8]], usize, &[u8], &[&[u8]]); 8] = [
+    let cases: [(Frames<'_>, usize, &[u8], Frames<'_>); 8] = [
         (&[b"x"], 1, b"x", &[]),
         (&[b"", b"x"], 1, b"x", &[b""]),
         (&[b"broker", b"", b"x"], 1, b"x", &[b"broker", b""]),

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a busy machine; what fails, fails for another reason.
-pub const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_mins(1);
 
 /// Waits until something holds.
 pub fn until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
