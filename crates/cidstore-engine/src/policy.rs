@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn equal_commits_cost_one_merge_a_tier() {
-        let (runs, rewritten) = simulate(&[1; 20_000], usize::MAX);
+        let (runs, rewritten) = simulate(&vec![1; 20_000], usize::MAX);
         assert!(runs.len() <= FAN_IN * 8, "{} runs", runs.len());
         assert!(rewritten <= 20_000 * 8, "{rewritten} rows rewritten");
     }

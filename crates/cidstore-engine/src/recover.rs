@@ -80,7 +80,6 @@ pub(crate) fn open(
         segment_bytes: options.segment_bytes,
         nonce: options.nonce,
         next_seq: sealed_seq + 1,
-        ..cidstore_wal::Options::default()
     };
     let (wal, recovery) = Wal::open(Arc::clone(&disk), &wal_dir, store_id, wal_options)?;
     let log = wal.log();

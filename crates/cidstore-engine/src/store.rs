@@ -104,13 +104,11 @@ impl Staged<'_> {
     /// How many different triples of these are present in the staged state.
     fn present(&mut self, rows: &[Triple]) -> u64 {
         self.build();
-        match rows {
-            [row] => u64::from(self.view.contains(row)),
-            _ => {
-                let mut seen = HashSet::with_capacity(rows.len());
-                rows.iter().filter(|row| seen.insert(**row) && self.view.contains(row)).count() as u64
-            }
+        if let [row] = rows {
+            return u64::from(self.view.contains(row));
         }
+        let mut seen = HashSet::with_capacity(rows.len());
+        rows.iter().filter(|row| seen.insert(**row) && self.view.contains(row)).count() as u64
     }
 }
 

@@ -148,7 +148,7 @@ fn equals(snapshot: &Snapshot, model: &Model) -> bool {
         && model.iter().zip(&records).all(|((triple, (created_at, text)), record)| {
             let version = record.metadata.schema_version.as_ref();
             let stored = version.map(|version| format!(r#"{{"schema_version":"{version}"}}"#));
-            record.triple == *triple && record.created_at == *created_at && stored == *text
+            record.triple == *triple && record.created_at.total_cmp(created_at).is_eq() && stored == *text
         })
 }
 
