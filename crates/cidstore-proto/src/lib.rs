@@ -1,5 +1,5 @@
 //! The wire protocol: requests, replies and notifications as bytes, in `MessagePack` and JSON.
-//! `proto/PROTOCOL.md` at the top of the repository describes it for those who write clients.
+//! `proto/README.md` at the top of the repository describes it for those who write clients.
 //!
 //! **Owns** the names and forms of everything on the wire, the limits of a request, and the error
 //! codes.

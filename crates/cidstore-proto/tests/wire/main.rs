@@ -2,6 +2,7 @@
 
 mod cases;
 mod common;
+mod document;
 mod meaning;
 mod requests;
 mod round_trip;
