@@ -18,6 +18,22 @@ fn served(client: &Client, n: u64) {
     assert_eq!(reply["results"].as_array().unwrap().len(), 1);
 }
 
+/// Whether the other side ends the connection, or sends the reply to a garbage request.
+fn ends_or_answers(stream: &mut TcpStream) -> bool {
+    let mut seen = Vec::new();
+    let mut bytes = [0; 4096];
+    loop {
+        match std::io::Read::read(stream, &mut bytes) {
+            Ok(0) => return true,
+            Ok(n) => seen.extend_from_slice(&bytes[..n]),
+            Err(error) => return error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+        if seen.windows(10).any(|window| window == b"error_code") {
+            return true;
+        }
+    }
+}
+
 #[test]
 fn garbage_on_the_wire_ends_that_connection_only() {
     let place = Place::new();
@@ -44,6 +60,15 @@ fn garbage_on_the_wire_ends_that_connection_only() {
         assert!(is_closed(&mut stream), "2^62 after the handshake to {endpoint}");
         served(&good, 2);
     }
+    // Everything at once, without waiting for the other side: served or ended, but not kept.
+    let mut eager = Daemon::raw(sockets[0]);
+    let mut bytes = vec![0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0];
+    bytes.extend_from_slice(b"NULL");
+    bytes.resize(64, 0);
+    bytes.extend_from_slice(b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER");
+    bytes.extend(frame(false, b"garbage"));
+    eager.write_all(&bytes).unwrap();
+    assert!(ends_or_answers(&mut eager), "a connection is kept without a handshake");
     // An orphan "more" frame, then silence: nothing is received, nothing is stuck.
     let mut half = shake_hands(sockets[0], "DEALER");
     half.write_all(&frame(true, b"half a message")).unwrap();

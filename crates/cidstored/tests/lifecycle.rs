@@ -332,3 +332,34 @@ fn the_limit_of_descriptors_is_raised_to_what_the_settings_need() {
     let soft: u64 = line.split_whitespace().nth(3).unwrap().parse().unwrap();
     assert!(soft >= 4000, "{line}");
 }
+
+#[test]
+fn a_write_that_fails_stops_writes_for_good_and_says_why() {
+    let place = Place::new();
+    // A limit of the size of files fails a write in its middle, as a broken disk does.
+    let plain = place.command(&["--wal-segment-bytes", "1MiB"]);
+    let mut command = Command::new("sh");
+    command.env_clear().args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\""]);
+    command.arg(plain.get_program()).args(plain.get_args());
+    command.arg("--endpoints-file").arg(place.endpoints_file());
+    let mut daemon = place.start_command(&mut command);
+    let client = daemon.req();
+    client.ok(&insert(1));
+    let triples: Vec<serde_json::Value> = (0..50_000).map(|n| json!([cid(n), cid(2), cid(3)])).collect();
+    let large = json!({"command": "batch_insert", "triples": triples});
+    assert_eq!(client.code(&large), 503);
+    assert_eq!(client.code(&insert(2)), 503, "a later one could succeed, and must not be tried");
+    assert_eq!(client.count(), 1, "reads go on");
+    let (code, _, why) = daemon.http("GET", "/ready", "");
+    assert!(code == 503 && why.contains("read-only"), "{code} {why}");
+    let status: serde_json::Value = serde_json::from_str(&daemon.http("GET", "/status", "").2).unwrap();
+    assert_eq!(status["status"], json!("unavailable"), "{status}");
+    assert_eq!(daemon.http("GET", "/health", "").2, "ok");
+    daemon.signal("-TERM");
+    assert_eq!(daemon.wait().code(), Some(74));
+    drop(daemon);
+    // Nothing of the batch was kept by half.
+    let daemon = place.start(&[]);
+    let count = daemon.req().count();
+    assert!(count == 1 || count == 50_001, "{count}");
+}

@@ -223,3 +223,55 @@ fn too_many_requests_of_one_client_are_refused_and_all_answered() {
     assert_eq!(codes.keys().collect::<Vec<_>>(), [&Some(429)]);
     assert_eq!(daemon.req().count(), stored);
 }
+
+#[test]
+fn random_bytes_each_get_exactly_one_reply() {
+    let seed: u64 = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 | 1
+    });
+    eprintln!("SEED={seed}");
+    let mut state = seed;
+    let mut random = move || {
+        // xorshift64 (Marsaglia 2003).
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let place = Place::new();
+    let daemon = place.start(&[]);
+    let dealer = daemon.dealer();
+    let good = Form::MsgPack.encode(&insert(1));
+    let json = Form::Json.encode(&insert(2));
+    let (rounds, burst) = (40, 100);
+    for _ in 0..rounds {
+        for _ in 0..burst {
+            // Bytes of a request with some of them changed or cut, or bytes without any sense.
+            let mut bytes = match random() % 3 {
+                0 => good.clone(),
+                1 => json.clone(),
+                _ => (0..random() % 200).map(|_| random() as u8).collect(),
+            };
+            for _ in 0..random() % 4 {
+                if !bytes.is_empty() {
+                    let at = random() as usize % bytes.len();
+                    bytes[at] = random() as u8;
+                }
+            }
+            bytes.truncate(bytes.len() - (random() as usize % 3).min(bytes.len()));
+            // As a DEALER sends them: an empty first frame is the delimiter.
+            if random() % 2 == 0 {
+                dealer.socket.send_multipart([&b""[..], &bytes], 0).unwrap();
+            } else {
+                dealer.socket.send(bytes, 0).unwrap();
+            }
+        }
+        for _ in 0..burst {
+            let frames = dealer.socket.recv_multipart(0).unwrap();
+            assert!(!frames.last().unwrap().is_empty());
+        }
+    }
+    dealer.socket.set_rcvtimeo(200).unwrap();
+    assert!(dealer.socket.recv_multipart(0).is_err(), "a second reply to something");
+    assert!(daemon.metric("cidstore_requests_total") >= f64::from(rounds * burst));
+}

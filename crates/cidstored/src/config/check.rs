@@ -98,11 +98,9 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     }
     if let Some(url) = &config.redis_url
         && config.redis_enabled != Some(false)
-        && !(url.0.starts_with("redis://")
-            || url.0.starts_with("redis+unix://")
-            || url.0.starts_with("unix://"))
+        && !url.0.starts_with("redis://")
     {
-        return refuse(format!("{}: expected redis://… or unix://…", named("redis_url")));
+        return refuse(format!("{}: expected redis://…, the one scheme of this version", named("redis_url")));
     }
     same_port(loaded)
 }
