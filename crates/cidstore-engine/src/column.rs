@@ -22,14 +22,8 @@ impl<T: Pod> Column<T> {
         Some(Self::Mapped(Arc::clone(map), range))
     }
 
-    /// Tells that the column's values need not stay resident; nothing to a column in memory.
-    pub fn release(&self) {
-        if let Self::Mapped(map, range) = self {
-            map.release(range.clone());
-        }
-    }
-
-    /// The same for the whole file that the column is in.
+    /// Tells that the file that the column is in need not stay resident; nothing to a column in
+    /// memory.
     pub fn release_file(&self) {
         if let Self::Mapped(map, _) = self {
             map.release(0..map.bytes().len());
