@@ -356,9 +356,8 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
 
     fn hash(&self) -> Fallible<TripleHash> {
         let expected = "the SHA-256 of a triple: 64 hex digits or 32 bytes";
-        let found = match self.fields.token(Field::TripleHash)? {
-            None => return Err(Fault::invalid("missing").field(Field::TripleHash.name())),
-            Some(token) => token,
+        let Some(found) = self.fields.token(Field::TripleHash)? else {
+            return Err(Fault::invalid("missing").field(Field::TripleHash.name()));
         };
         let hash = match &found {
             Token::Str(text) => TripleHash::parse(text),

@@ -107,8 +107,7 @@ pub(crate) trait Source<'a>: Copy {
     /// Passes over one value, checking it. Recursion ends at the limit of depth.
     fn skip(&mut self) -> Fallible<()> {
         match self.token()? {
-            Token::Array(open) => self.skip_rest(open),
-            Token::Map(open) => self.skip_rest(open),
+            Token::Array(open) | Token::Map(open) => self.skip_rest(open),
             _ => Ok(()),
         }
     }

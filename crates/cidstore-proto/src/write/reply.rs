@@ -14,8 +14,7 @@ pub fn encode_reply(
 ) {
     let mut to = Writer::new(out, encoding);
     let own = match reply {
-        Reply::Error { .. } => 2,
-        Reply::Pong { .. } | Reply::Sealed { .. } | Reply::Triple { .. } => 2,
+        Reply::Error { .. } | Reply::Pong { .. } | Reply::Sealed { .. } | Reply::Triple { .. } => 2,
         Reply::Deleted { .. } | Reply::Count { .. } | Reply::Changes { .. } => 3,
         Reply::Inserted { triple_hash, .. } => 3 + usize::from(triple_hash.is_some()),
         Reply::Page { cursor, records, format, .. } => {

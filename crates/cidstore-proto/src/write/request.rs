@@ -16,7 +16,7 @@ pub fn encode_request(
     form: Format,
     out: &mut Vec<u8>,
 ) {
-    let mut to = Request { to: Writer::new(out, encoding), request_id, form };
+    let mut to = Writing { to: Writer::new(out, encoding), request_id, form };
     match command {
         Command::Ping => to.head("ping", 0),
         Command::Stats => to.head("stats", 0),
@@ -66,13 +66,14 @@ fn bound(pattern: &Pattern) -> usize {
     [pattern.s, pattern.p, pattern.o].iter().flatten().count()
 }
 
-struct Request<'o, 'r> {
+/// A request being written.
+struct Writing<'o, 'r> {
     to: Writer<'o>,
     request_id: Option<&'r RequestId>,
     form: Format,
 }
 
-impl Request<'_, '_> {
+impl Writing<'_, '_> {
     /// Begins the map, of this many fields beside these.
     fn head(&mut self, command: &str, fields: usize) {
         self.to.map(1 + usize::from(self.request_id.is_some()) + fields);

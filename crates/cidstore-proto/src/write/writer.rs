@@ -210,7 +210,9 @@ impl<'o> Writer<'o> {
         if self.is_json() {
             self.separate();
             self.out.push(b'"');
-            rows.iter().for_each(|row| self.hex_digits(&row.0));
+            for row in rows {
+                self.hex_digits(&row.0);
+            }
             self.out.push(b'"');
             return;
         }
