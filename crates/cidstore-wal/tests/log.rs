@@ -22,8 +22,11 @@ fn open(disk: &SimDisk, nonce: u64) -> (Wal, Recovery) {
     open_with(disk, nonce, 1).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Records as (first sequence number, count, payload), from `from` on.
-fn read(log: &Log, from: Seq) -> Vec<(Seq, u32, Vec<u8>)> {
+/// First sequence number, count, payload.
+type Record = (Seq, u32, Vec<u8>);
+
+/// The records from `from` on.
+fn read(log: &Log, from: Seq) -> Vec<Record> {
     let mut tail = log.tail(from).unwrap();
     let mut records = Vec::new();
     while let Some(entry) = tail.next().unwrap() {
@@ -64,7 +67,7 @@ proptest! {
         let disk = SimDisk::new();
         let (mut wal, _) = open(&disk, 0);
         // All records in order; how many are durable; how many are acknowledged in any way.
-        let mut model: Vec<(Seq, u32, Vec<u8>)> = Vec::new();
+        let mut model: Vec<Record> = Vec::new();
         let mut durable = 0;
         for (nonce, action) in (1..).zip(&actions) {
             let append = |wal: &mut Wal, group: &[(u32, Vec<u8>)]| -> Result<Vec<_>, WalError> {
@@ -73,7 +76,7 @@ proptest! {
                 }).collect()
             };
             // Reopens after a crash: `cut` is what may be gone.
-            let reopen = |wal: &mut Wal, model: &mut Vec<(Seq, u32, Vec<u8>)>, durable: &mut usize, in_flight: Vec<(Seq, u32, Vec<u8>)>| {
+            let reopen = |wal: &mut Wal, model: &mut Vec<Record>, durable: &mut usize, in_flight: Vec<Record>| {
                 let first = wal.log().first_seq();
                 *wal = open(&disk, nonce).0;
                 let expected: Vec<_> = model.iter().chain(&in_flight).filter(|record| record.0 >= first).cloned().collect();
@@ -138,10 +141,7 @@ proptest! {
                     disk.fail_nth(*n, ErrorKind::StorageFull);
                     let group = [(1, vec![5; 600]), (1, vec![6; 600])];
                     match append(&mut wal, &group).and_then(|records| wal.sync().map(|_| records)) {
-                        Ok(records) => {
-                            model.extend(records);
-                            durable = model.len();
-                        }
+                        Ok(records) => model.extend(records),
                         Err(WalError::Full { .. }) => wal.discard(),
                         // A sync that fails is final, whatever it says.
                         Err(WalError::Latched { .. }) => {
@@ -173,7 +173,7 @@ proptest! {
 }
 
 /// A log of one segment with six records of 40 bytes, each synced by itself.
-fn small_log() -> (SimDisk, PathBuf, Vec<(Seq, u32, Vec<u8>)>) {
+fn small_log() -> (SimDisk, PathBuf, Vec<Record>) {
     let disk = SimDisk::new();
     let (mut wal, _) = open(&disk, 0);
     for i in 0..6u8 {
