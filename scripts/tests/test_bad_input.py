@@ -108,7 +108,7 @@ def unpack(data):
 
 def stored(client):
     """How many triples there are that are not the neighbour's."""
-    rows = wire.unpack_rows(client.ok("query", format="packed", limit=100_000)["results"])
+    rows = wire.from_e(client.ok("query", limit=100_000)["results"])
     return sum(predicate != cid(77, 0) for _, predicate, _ in rows)
 
 
