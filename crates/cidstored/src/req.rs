@@ -32,6 +32,8 @@ use std::time::{Duration, Instant};
 const INLINE_BYTES_MAX: usize = 256 << 10;
 /// Requests taken from the socket before the mailbox is looked at again.
 const BURST: usize = 128;
+/// One client may take this part of the queue of large reads.
+const READ_SHARE: usize = 8;
 /// Longest wait without anything.
 const TICK_MS: u32 = 500;
 /// At the end: how long requests that had arrived may take.
@@ -253,7 +255,16 @@ impl Req {
                     return self.reply(&to, buffer, refused);
                 }
                 self.buffer = buffer;
+                let share = (self.shared.config.read_queue_max / READ_SHARE).max(1);
+                if !self.clients.enter_read(&to.route.client, share) {
+                    return self.refuse(
+                        &to,
+                        ErrorCode::Overloaded,
+                        "too many large reads of this client under way",
+                    );
+                }
                 if !self.enter(&to)? {
+                    self.clients.leave_read(&to.route.client);
                     return Ok(());
                 }
                 self.shared.metrics.reads_pooled_total.one();
@@ -261,6 +272,7 @@ impl Req {
                     Ok(()) => Ok(()),
                     Err(Task::Read(read, _)) => {
                         let (to, _) = *read;
+                        self.clients.leave_read(&to.route.client);
                         self.clients.leave(&to.route.client);
                         self.refuse(&to, ErrorCode::Overloaded, "too many large reads under way")
                     }
@@ -325,6 +337,7 @@ impl Req {
                 self.next_in_line(&client, bytes)
             }
             Event::Answered { to, bytes, refused } => {
+                self.clients.leave_read(&to.route.client);
                 self.clients.leave(&to.route.client);
                 self.reply(&to, bytes, refused)
             }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 struct Client {
     /// Requests with the writer, the pool or the maintenance thread.
     under_way: usize,
+    /// Those of them that wait for the pool to read.
+    reading: usize,
     /// A message of it is being decoded in the pool.
     decoding: bool,
     /// Messages that came after that one.
@@ -21,6 +23,7 @@ struct Client {
 impl Client {
     fn is_idle(&self) -> bool {
         self.under_way == 0
+            && self.reading == 0
             && !self.decoding
             && self.outstanding.as_ref().is_none_or(|outstanding| outstanding.bytes() == 0)
     }
@@ -54,6 +57,25 @@ impl Clients {
         let room = client.under_way < max;
         client.under_way += usize::from(room);
         room
+    }
+
+    /// Counts a read as waiting for the pool, unless there are `max`: one client must not fill the
+    /// queue that all share.
+    pub fn enter_read(&mut self, id: &[u8], max: usize) -> bool {
+        let client = self.get(id);
+        let room = client.reading < max;
+        client.reading += usize::from(room);
+        self.forget_if_idle(id);
+        room
+    }
+
+    /// A read is answered, or was not taken after all. (The answer to a checkpoint may come here,
+    /// too, and make a place free early; that does no harm.)
+    pub fn leave_read(&mut self, id: &[u8]) {
+        if let Some(client) = self.clients.get_mut(id) {
+            client.reading = client.reading.saturating_sub(1);
+            self.forget_if_idle(id);
+        }
     }
 
     /// A request is answered.
