@@ -2,7 +2,7 @@
 
 use crate::{Disk, DiskError, File, Map, Open, Result};
 use rustix::fs::{FallocateFlags, fallocate, fdatasync, fsync, ftruncate, statvfs};
-use rustix::io::{Errno, pread, pwrite};
+use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 use rustix::mm::{Advice, madvise};
 use std::fs;
 use std::io;
@@ -128,7 +128,8 @@ impl File for RealFile {
     }
 
     fn allocate(&self, len: u64) -> Result<()> {
-        match fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+        // Some file systems stop reserving when a signal comes; it can be asked for again.
+        match retry_on_intr(|| fallocate(&self.file, FallocateFlags::empty(), 0, len)) {
             // Not every file system can reserve; the writes will find out about space then.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) if self.len()? < len => self.set_len(len),
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
@@ -137,7 +138,7 @@ impl File for RealFile {
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
-        ftruncate(&self.file, len).map_err(errno("set the length of", &self.path))
+        retry_on_intr(|| ftruncate(&self.file, len)).map_err(errno("set the length of", &self.path))
     }
 
     fn sync_data(&self) -> Result<()> {

@@ -335,12 +335,18 @@ struct SimFile {
 }
 
 impl SimFile {
-    /// Counts a changing operation; handles of a dead process fail.
-    fn operate(&self, op: &'static str) -> Result<MutexGuard<'_, State>> {
-        let mut state = self.disk.state();
+    /// Handles of a dead process fail.
+    fn of_this_process(&self, op: &'static str) -> Result<MutexGuard<'_, State>> {
+        let state = self.disk.state();
         if state.generation != self.generation {
             return Err(error(op, &self.path, ErrorKind::BrokenPipe));
         }
+        Ok(state)
+    }
+
+    /// Counts a changing operation.
+    fn operate(&self, op: &'static str) -> Result<MutexGuard<'_, State>> {
+        let mut state = self.of_this_process(op)?;
         state.operate(op, &self.path)?;
         Ok(state)
     }
@@ -372,13 +378,22 @@ impl File for SimFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        let mut state = self.operate("write")?;
+        let mut state = self.of_this_process("write")?;
         let more = (offset + bytes.len() as u64).saturating_sub(state.inodes[self.inode].live.len() as u64);
-        state.reserve("write", &self.path, more)?;
-        let inode = &mut state.inodes[self.inode];
-        put(&mut inode.live, offset, bytes);
-        inode.pending.push(Write::Bytes { offset, bytes: bytes.to_owned() });
-        Ok(())
+        let outcome =
+            state.operate("write", &self.path).and_then(|()| state.reserve("write", &self.path, more));
+        // A write that fails has often written a part: here its first half, up to a sector's border.
+        let border = (offset + bytes.len() as u64 / 2) / SECTOR_BYTES * SECTOR_BYTES;
+        let part = match outcome {
+            Ok(()) => bytes,
+            Err(_) => &bytes[..border.saturating_sub(offset) as usize],
+        };
+        if !part.is_empty() {
+            let inode = &mut state.inodes[self.inode];
+            put(&mut inode.live, offset, part);
+            inode.pending.push(Write::Bytes { offset, bytes: part.to_owned() });
+        }
+        outcome
     }
 
     fn allocate(&self, len: u64) -> Result<()> {

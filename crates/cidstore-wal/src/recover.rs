@@ -97,7 +97,9 @@ pub(crate) fn read(
     if recovery.last_seq + 1 < options.next_seq {
         recovery.behind = (!firsts.is_empty()).then_some(recovery.last_seq);
         for segment in segments.drain(..) {
+            // From the oldest on, and each durably before the next, so that no gap can appear.
             disk.remove(&segment.path)?;
+            disk.sync_dir(dir)?;
         }
         recovery.last_seq = options.next_seq - 1;
     }

@@ -50,7 +50,12 @@ impl Wal {
     ) -> Result<(Self, Recovery), WalError> {
         let (mut segments, recovery) = recover::read(&*disk, dir, &store_id, &options)?;
         let next_seq = recovery.last_seq + 1;
-        let active = segment::create(&*disk, dir, &store_id, options.nonce, next_seq, options.segment_bytes)?;
+        let create = |bytes| segment::create(&*disk, dir, &store_id, options.nonce, next_seq, bytes);
+        let active = match create(options.segment_bytes) {
+            // A full disk is no reason not to start: reads go on, and writes will say `Full`.
+            Err(error) if error.is_full() => create(SEGMENT_HEADER_BYTES as u64),
+            made => made,
+        }?;
         segments.push(active.clone());
         let wal = Self {
             disk,
@@ -166,7 +171,11 @@ impl Wal {
                 _ => break,
             };
             // From the oldest on, and each durably before the next, so that no gap can appear.
-            self.disk.remove(&path)?;
+            match self.disk.remove(&path) {
+                // Removed by an earlier call, which could not sync the directory.
+                Err(error) if error.is_not_found() => {}
+                removed => removed?,
+            }
             self.disk.sync_dir(&self.dir)?;
             self.log.lock().remove(0);
             removed += 1;

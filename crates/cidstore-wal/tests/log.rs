@@ -305,3 +305,55 @@ fn tail_follows_across_segments_and_sees_nothing_unsynced() {
     assert!(matches!(slow.next(), Ok(Some(_)) | Err(WalError::Gone { .. })));
     while !matches!(slow.next(), Err(WalError::Gone { .. })) {}
 }
+
+#[test]
+fn full_disk_does_not_keep_the_log_from_opening() {
+    let (disk, _, records) = small_log();
+    // Room for the header of a segment, not for what is reserved with it.
+    let used = SEGMENT_HEADER_BYTES as u64 + 6 * record_bytes();
+    disk.set_capacity(Some(used + 1000));
+    let (mut wal, _) = open(&disk, 1);
+    assert_eq!(read(&wal.log(), 1), records);
+    wal.append(1, &[3; 4000]).unwrap();
+    assert!(matches!(wal.sync(), Err(WalError::Full { .. })));
+    disk.set_capacity(None);
+    assert_eq!(wal.append(1, b"room").unwrap(), 13);
+    wal.sync().unwrap();
+    disk.crash(1);
+    assert_eq!(read(&open(&disk, 2).0.log(), 13), [(13, 1, b"room".to_vec())]);
+}
+
+#[test]
+fn power_cut_while_a_log_that_is_behind_is_removed() {
+    for step in 0..40 {
+        for seed in 0..16 {
+            let disk = SimDisk::new();
+            let (mut wal, _) = open(&disk, 0);
+            for i in 0..20u8 {
+                wal.append(1, &[i; 600]).unwrap();
+                wal.sync().unwrap();
+            }
+            assert!(wal.log().segments() > 4);
+            disk.kill();
+            disk.stop_at(step);
+            let _ = open_with(&disk, 1, 100);
+            disk.crash(seed);
+            let (wal, recovery) = open_with(&disk, 2, 100).unwrap_or_else(|e| panic!("{step} {seed}: {e}"));
+            assert_eq!((recovery.last_seq, wal.log().first_seq()), (99, 100));
+        }
+    }
+}
+
+#[test]
+fn removal_goes_on_after_its_directory_could_not_be_synced() {
+    let disk = SimDisk::new();
+    let (mut wal, _) = open(&disk, 0);
+    for i in 0..20u8 {
+        wal.append(1, &[i; 600]).unwrap();
+        wal.sync().unwrap();
+    }
+    disk.fail_nth(1, ErrorKind::Other);
+    wal.remove_before(20).unwrap_err();
+    wal.remove_before(20).unwrap();
+    assert_eq!(wal.log().segments(), 1);
+}
