@@ -38,11 +38,20 @@ pub enum WalError {
         /// The first sequence number that is still there.
         oldest: Seq,
     },
+    /// That part of the log does not exist yet.
+    #[error(
+        "the log ends at {last}: whoever has seen more saw mutations that a power cut took back, and \
+         has to read the store anew"
+    )]
+    Ahead {
+        /// The last sequence number that is there.
+        last: Seq,
+    },
     /// Bytes that were durable are not what was written.
     #[error(
         "{} is damaged at byte {offset}: {what}; expected the record of sequence number {expected}. \
-         The log has durable records beyond, so this is no torn tail: restore the segment from a \
-         backup, or give up what it held with `cidctl repair`", path.display()
+         The log has durable records beyond, so this is no torn tail: put the segment back from a \
+         backup, or move it and all later ones away, which gives up what they hold", path.display()
     )]
     Damaged {
         /// The segment.
@@ -54,8 +63,27 @@ pub enum WalError {
         /// Which record should be there.
         expected: Seq,
     },
+    /// The last segment is shorter than it ever was.
+    #[error(
+        "{} is {found} bytes long, and was at least {expected}: it was cut short from outside, and \
+         mutations from {from} on may be missing. Put the segment back from a backup, or move it away, \
+         which gives up what it holds", path.display()
+    )]
+    Short {
+        /// The segment.
+        path: PathBuf,
+        /// Its length in bytes.
+        found: u64,
+        /// The least length that it had.
+        expected: u64,
+        /// First sequence number after the records that are there.
+        from: Seq,
+    },
     /// A segment that does not belong here.
-    #[error("{}: {what} is {found}, expected {expected}", path.display())]
+    #[error(
+        "{}: {what} is {found}, expected {expected}: put the segment back from a backup, or move it and \
+         all later ones away, which gives up what they hold", path.display()
+    )]
     Header {
         /// The segment.
         path: PathBuf,

@@ -54,10 +54,15 @@ impl Log {
     /// Reads records from the one that covers `from`, or is the first after it, onward.
     ///
     /// # Errors
-    /// [`WalError::Gone`] if `from` was removed; [`WalError::Damaged`].
+    /// [`WalError::Gone`] if `from` was removed, [`WalError::Ahead`] if it is not the next number and
+    /// beyond it; [`WalError::Damaged`].
     pub fn tail(&self, from: Seq) -> Result<Tail, WalError> {
         let from = from.max(1);
         let segments = self.lock();
+        let last = segments.last().map_or(0, |segment| segment.last_seq);
+        if from > last + 1 {
+            return Err(WalError::Ahead { last });
+        }
         let oldest = segments.first().map_or(1, |segment| segment.first_seq);
         if from < oldest {
             return Err(WalError::Gone { oldest });
@@ -120,7 +125,7 @@ impl Tail {
             return Ok(None);
         }
         self.fill(RECORD_HEADER_BYTES)?;
-        let len = record::header(self.bytes()).map_or(0, |header| header.len);
+        let len = record::header(self.bytes(), self.segment.signature).map_or(0, |header| header.len);
         self.fill(record::record_bytes(len))?;
         let expected = self.next_seq;
         let valid = record::decode(self.bytes(), self.segment.signature)

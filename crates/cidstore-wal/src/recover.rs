@@ -54,7 +54,7 @@ pub(crate) fn read(
         let mut bytes = vec![0; file.len()? as usize];
         let read = file.read_at(&mut bytes, 0)?;
         bytes.truncate(read);
-        let signature = segment::read_header(&path, &bytes, store_id, *first_seq)?;
+        let (signature, length) = segment::read_header(&path, &bytes, store_id, *first_seq)?;
         let mut segment = Segment {
             file,
             path,
@@ -62,11 +62,21 @@ pub(crate) fn read(
             last_seq: first_seq - 1,
             signature,
             end: segment::SEGMENT_HEADER_BYTES as u64,
+            length,
             index: Vec::new(),
         };
         let end = segment::scan(&mut segment, &bytes);
         let is_last = i + 1 == firsts.len();
         match end {
+            // An earlier one may have been cut: the next one's number tells whether all is there.
+            End::Clean | End::Torn { .. } if is_last && (bytes.len() as u64) < length => {
+                return Err(WalError::Short {
+                    path: segment.path,
+                    found: bytes.len() as u64,
+                    expected: length,
+                    from: segment.last_seq + 1,
+                });
+            }
             End::Torn { bytes } if is_last => recovery.torn_bytes = bytes,
             // Bytes behind the last record of an earlier segment: it is followed by the next
             // segment, or the check above refuses.
@@ -82,18 +92,7 @@ pub(crate) fn read(
         }
         segments.push(segment);
     }
-    if let Some(last) = segments.last() {
-        // Nothing may follow the last record: what a new record does not overwrite could otherwise
-        // be taken for its successor at a later start.
-        last.file.set_len(last.end)?;
-        last.file.sync_all()?;
-    }
-    // A segment without records makes room for the one that begins at the same number.
-    while let Some(empty) = segments.pop_if(|segment| segment.last_seq < segment.first_seq) {
-        recovery.last_seq = recovery.last_seq.max(empty.last_seq);
-        disk.remove(&empty.path)?;
-    }
-    recovery.last_seq = recovery.last_seq.max(segments.last().map_or(0, |segment| segment.last_seq));
+    recovery.last_seq = segments.last().map_or(0, |segment| segment.last_seq);
     if recovery.last_seq + 1 < options.next_seq {
         recovery.behind = (!firsts.is_empty()).then_some(recovery.last_seq);
         for segment in segments.drain(..) {
@@ -102,6 +101,13 @@ pub(crate) fn read(
             disk.sync_dir(dir)?;
         }
         recovery.last_seq = options.next_seq - 1;
+    }
+    // A segment without records makes room for the one that begins at the same number: that one is
+    // renamed over it.
+    segments.pop_if(|segment| segment.last_seq < segment.first_seq);
+    if let Some(last) = segments.last() {
+        // After a kill, what was read may not be durable yet.
+        last.file.sync_all()?;
     }
     disk.sync_dir(dir)?;
     recovery.first_seq = segments.first().map_or(recovery.last_seq + 1, |segment| segment.first_seq);

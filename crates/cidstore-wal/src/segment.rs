@@ -10,7 +10,8 @@
 //! | 16 | 16 | store id |
 //! | 32 | 8 | first sequence number |
 //! | 40 | 8 | signature, mixed into the checksum of every record |
-//! | 48 | 16 | zero |
+//! | 48 | 8 | the file is at least this long, as long as it is the last |
+//! | 56 | 8 | zero |
 //! | 64 | 448 | zero |
 //!
 //! Integers are little-endian. Records follow from byte 512, a sector's border, so that no write of
@@ -18,7 +19,7 @@
 
 use crate::record;
 use crate::{Seq, WalError};
-use cidstore_disk::{Disk, File, Open};
+use cidstore_disk::{Disk, DiskError, File, Open};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,6 +44,8 @@ pub(crate) struct Segment {
     pub(crate) signature: u64,
     /// End of the visible records.
     pub(crate) end: u64,
+    /// The file is at least this long, says its header.
+    pub(crate) length: u64,
     /// Now and then, a record's first sequence number and offset; ascending.
     pub(crate) index: Vec<(Seq, u64)>,
 }
@@ -55,6 +58,18 @@ impl Segment {
         }
         self.last_seq = first_seq + u64::from(count) - 1;
         self.end = end;
+    }
+
+    /// Cuts the file, durably, while it may be the last segment: first its header says so, since a
+    /// last segment that is shorter than its header says was cut by someone else.
+    pub(crate) fn cut(&mut self, store_id: &[u8; 16], length: u64) -> Result<(), DiskError> {
+        if length < self.length {
+            self.file.write_at(&header(store_id, self.first_seq, self.signature, length), 0)?;
+            self.file.sync_data()?;
+            self.length = length;
+        }
+        self.file.set_len(length)?;
+        self.file.sync_all()
     }
 
     /// Where to begin to read for the record that covers `seq`.
@@ -91,26 +106,32 @@ fn signature(store_id: &[u8; 16], nonce: u64, first_seq: Seq) -> u64 {
     )
 }
 
-/// Makes a segment. It has its name only when its header is durable; its name is durable when this
-/// returns.
-pub(crate) fn create(
-    disk: &dyn Disk,
-    dir: &Path,
-    store_id: &[u8; 16],
-    nonce: u64,
-    first_seq: Seq,
-    segment_bytes: u64,
-) -> Result<Segment, cidstore_disk::DiskError> {
-    let signature = signature(store_id, nonce, first_seq);
+/// The bytes of a header.
+fn header(store_id: &[u8; 16], first_seq: Seq, signature: u64, length: u64) -> [u8; SEGMENT_HEADER_BYTES] {
     let mut header = [0; SEGMENT_HEADER_BYTES];
     header[..8].copy_from_slice(&MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());
     header[16..32].copy_from_slice(store_id);
     header[32..40].copy_from_slice(&first_seq.to_le_bytes());
     header[40..48].copy_from_slice(&signature.to_le_bytes());
+    header[48..56].copy_from_slice(&length.to_le_bytes());
     let crc = crc32c::crc32c(&header[..COVERED_BYTES]);
     header[12..16].copy_from_slice(&crc.to_le_bytes());
+    header
+}
 
+/// Makes a segment, in the place of an empty one of the same name if there is one. It has its name
+/// only when its header is durable; the caller makes the name durable by syncing the directory. If the
+/// disk was full there is no new name.
+pub(crate) fn create(
+    disk: &dyn Disk,
+    dir: &Path,
+    store_id: &[u8; 16],
+    nonce: u64,
+    first_seq: Seq,
+    length: u64,
+) -> Result<Segment, DiskError> {
+    let signature = signature(store_id, nonce, first_seq);
     let path = dir.join(name(first_seq));
     let new = dir.join(format!("{}.new", name(first_seq)));
     if disk.exists(&new)? {
@@ -118,29 +139,32 @@ pub(crate) fn create(
     }
     let made = (|| {
         let file = disk.open(&new, Open::Create)?;
-        file.allocate(segment_bytes)?;
-        file.write_at(&header, 0)?;
-        file.sync_all()
+        file.allocate(length)?;
+        file.write_at(&header(store_id, first_seq, signature, length), 0)?;
+        file.sync_all()?;
+        disk.rename(&new, &path)?;
+        // By its name, for messages.
+        disk.open(&path, Open::Write)
     })();
-    if let Err(error) = made {
-        // Above all after ENOSPC: do not keep the space. The next attempt removes what is left.
-        let _ = disk.remove(&new);
-        return Err(error);
-    }
-    disk.rename(&new, &path)?;
-    disk.sync_dir(dir)?;
-    let file = disk.open(&path, Open::Write)?;
+    let file = match made {
+        Ok(file) => file,
+        Err(error) => {
+            // Above all after ENOSPC: do not keep the space. The next attempt removes what is left.
+            let _ = disk.remove(&new);
+            return Err(error);
+        }
+    };
     let end = SEGMENT_HEADER_BYTES as u64;
-    Ok(Segment { path, file, first_seq, last_seq: first_seq - 1, signature, end, index: Vec::new() })
+    Ok(Segment { path, file, first_seq, last_seq: first_seq - 1, signature, end, length, index: Vec::new() })
 }
 
-/// Reads a segment's header; returns its signature.
+/// Reads a segment's header; returns its signature and the least length of the file.
 pub(crate) fn read_header(
     path: &Path,
     bytes: &[u8],
     store_id: &[u8; 16],
     first_seq: Seq,
-) -> Result<u64, WalError> {
+) -> Result<(u64, u64), WalError> {
     let mismatch = |what, found: String, expected: String| {
         Err(WalError::Header { path: path.to_owned(), what, found, expected })
     };
@@ -167,7 +191,7 @@ pub(crate) fn read_header(
     if u64_at(32) != first_seq {
         return mismatch("the first sequence number", u64_at(32).to_string(), first_seq.to_string());
     }
-    Ok(u64_at(40))
+    Ok((u64_at(40), u64_at(48)))
 }
 
 /// What follows the last good record of a segment.
@@ -205,7 +229,7 @@ pub(crate) fn scan(segment: &mut Segment, bytes: &[u8]) -> End {
     // was written, was: if that includes the record expected here, this is no torn tail.
     let damaged = (0..=last).step_by(record::ALIGN).any(|skip| {
         let rest = &rest[skip..];
-        record::header(rest).is_some_and(|header| header.synced >= expected)
+        record::header(rest, segment.signature).is_some_and(|header| header.synced >= expected)
             && record::decode(rest, segment.signature).is_some()
     });
     if damaged { End::Damaged } else { End::Torn { bytes: torn } }

@@ -5,7 +5,7 @@ use crate::record;
 use crate::recover::{self, Recovery};
 use crate::segment::{self, Segment};
 use crate::{Options, PAYLOAD_BYTES_MAX, SEGMENT_HEADER_BYTES, Seq, WalError};
-use cidstore_disk::Disk;
+use cidstore_disk::{Disk, DiskError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -51,11 +51,26 @@ impl Wal {
         let (mut segments, recovery) = recover::read(&*disk, dir, &store_id, &options)?;
         let next_seq = recovery.last_seq + 1;
         let create = |bytes| segment::create(&*disk, dir, &store_id, options.nonce, next_seq, bytes);
-        let active = match create(options.segment_bytes) {
-            // A full disk is no reason not to start: reads go on, and writes will say `Full`.
-            Err(error) if error.is_full() => create(SEGMENT_HEADER_BYTES as u64),
-            made => made,
-        }?;
+        let least = SEGMENT_HEADER_BYTES as u64;
+        // A full disk is no reason not to start: reads go on, and writes will say `Full`.
+        let mut made = create(options.segment_bytes);
+        if made.as_ref().is_err_and(DiskError::is_full) {
+            made = create(least);
+        }
+        if let (Err(error), Some(last)) = (&made, segments.last_mut())
+            && error.is_full()
+        {
+            // Not even room for a header. What is reserved beyond the last record is room.
+            last.cut(&store_id, last.end)?;
+            made = create(least);
+        }
+        let active = made?;
+        disk.sync_dir(dir)?;
+        if let Some(last) = segments.last() {
+            // Now that it is not the last any more, what is behind its records can go: zeros that
+            // were reserved, or what a torn group left. If that fails, both mean nothing there.
+            let _ = last.file.set_len(last.end);
+        }
         segments.push(active.clone());
         let wal = Self {
             disk,
@@ -220,14 +235,9 @@ impl Wal {
 
     /// After ENOSPC: what was written of the group must not be found at a later start, be it that a
     /// later group ends just where one of its records begins.
-    fn take_back(
-        &mut self,
-        start: u64,
-        bytes: usize,
-        source: cidstore_disk::DiskError,
-    ) -> Result<(), WalError> {
+    fn take_back(&mut self, start: u64, bytes: usize, source: DiskError) -> Result<(), WalError> {
         self.discard();
-        let cut = self.active.file.set_len(start).and_then(|()| self.active.file.sync_all());
+        let cut = self.active.cut(&self.store_id, start);
         self.written_end = self.written_end.min(start);
         match cut {
             Ok(()) => Err(WalError::Full { bytes, source }),
@@ -254,15 +264,20 @@ impl Wal {
     /// Goes on in a new segment. The old one is durable then.
     fn rotate(&mut self, bytes: usize) -> Result<(), WalError> {
         self.sync()?;
-        // What is reserved beyond the last record is given back. If that fails, a later start finds
-        // zeros there, which mean the same.
-        let _ = self.active.file.set_len(self.active.end);
         let Options { nonce, segment_bytes, .. } = self.options;
         match segment::create(&*self.disk, &self.dir, &self.store_id, nonce, self.next_seq, segment_bytes) {
             Ok(active) => {
+                // The new name is there, and may be after a power cut: nothing more may go into the
+                // old segment, whatever this failure says.
+                if let Err(error) = self.disk.sync_dir(&self.dir) {
+                    return Err(self.latch(&error));
+                }
                 self.log.lock().push(active.clone());
-                self.active = active;
+                let old = std::mem::replace(&mut self.active, active);
                 self.written_end = SEGMENT_HEADER_BYTES as u64;
+                // What is reserved beyond the last record is given back. If that fails, a later
+                // start finds zeros there, which mean the same.
+                let _ = old.file.set_len(old.end);
                 Ok(())
             }
             Err(source) if source.is_full() => Err(WalError::Full { bytes, source }),

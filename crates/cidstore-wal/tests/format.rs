@@ -38,13 +38,13 @@ fn bytes_on_disk_are_as_documented() {
     covered[12..16].fill(0);
     assert_eq!(u32_at(12), crc32c::crc32c(&covered));
     assert_eq!((&bytes[16..32], u64_at(32)), (&store[..], 1));
-    assert!(bytes[48..512].iter().all(|byte| *byte == 0));
+    assert_eq!((u64_at(48), bytes.len()), (4096, 4096));
+    assert!(bytes[56..512].iter().all(|byte| *byte == 0));
     for (at, first, count, synced, payload) in [(512, 1, 3, 0, &b"abc"[..]), (552, 4, 1, 3, b"defghijk")] {
         assert_eq!(u32_at(at + 4) as usize, payload.len());
-        assert_eq!(
-            (u64_at(at + 8), u32_at(at + 16), u32_at(at + 20), u64_at(at + 24)),
-            (first, count, 0, synced)
-        );
+        assert_eq!((u64_at(at + 8), u32_at(at + 16), u64_at(at + 24)), (first, count, synced));
+        let check = crc32c::crc32c_append(crc32c::crc32c(&bytes[40..48]), &bytes[at + 4..at + 20]);
+        assert_eq!(u32_at(at + 20), crc32c::crc32c_append(check, &bytes[at + 24..at + 32]));
         let end = at + 32 + payload.len();
         assert_eq!(&bytes[at + 32..end], payload);
         let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[40..48]), &bytes[at + 4..end]);

@@ -189,16 +189,69 @@ fn record_bytes() -> u64 {
     (RECORD_HEADER_BYTES + 40) as u64
 }
 
+/// What a power cut leaves of groups that were not synced: zeros from somewhere on.
 #[test]
-fn every_truncation_leaves_a_prefix() {
+fn every_tear_leaves_a_prefix() {
     let end = SEGMENT_HEADER_BYTES as u64 + 6 * record_bytes();
-    for len in SEGMENT_HEADER_BYTES as u64..=end {
+    for from in SEGMENT_HEADER_BYTES as u64..=end {
+        let (disk, path, records) = small_log();
+        let zeros = vec![0; (end - from) as usize];
+        disk.open(&path, Open::Write).unwrap().write_at(&zeros, from).unwrap();
+        let (wal, recovery) = open(&disk, 1);
+        let whole = ((from - SEGMENT_HEADER_BYTES as u64) / record_bytes()) as usize;
+        assert_eq!(read(&wal.log(), 1), records[..whole], "zeros from {from} on");
+        assert_eq!(recovery.last_seq, 2 * whole as u64);
+    }
+}
+
+/// No power cut makes a segment shorter than it was made: that was done by someone.
+#[test]
+fn segment_cut_short_from_outside_is_refused() {
+    for len in SEGMENT_HEADER_BYTES as u64..2048 {
         let (disk, path, records) = small_log();
         disk.open(&path, Open::Write).unwrap().set_len(len).unwrap();
-        let (wal, recovery) = open(&disk, 1);
-        let whole = ((len - SEGMENT_HEADER_BYTES as u64) / record_bytes()) as usize;
-        assert_eq!(read(&wal.log(), 1), records[..whole], "{len} bytes");
-        assert_eq!(recovery.last_seq, 2 * whole as u64);
+        let error = open_with(&disk, 1, 1).err().unwrap_or_else(|| panic!("{len} bytes are taken as whole"));
+        let whole = ((len - SEGMENT_HEADER_BYTES as u64) / record_bytes()).min(6);
+        let WalError::Short { found, expected, from, .. } = error else { panic!("{error}") };
+        assert_eq!((found, expected, from), (len, 2048, 2 * whole + 1));
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        // The remedy that the message names.
+        disk.remove(&path).unwrap();
+        let (wal, _) = open(&disk, 2);
+        assert!(read(&wal.log(), 1).is_empty() && !records.is_empty());
+    }
+}
+
+/// The log's own cuts are no damage, wherever the process or the machine ends.
+#[test]
+fn full_disk_at_any_moment_and_then_the_end() {
+    for capacity in (600..6000).step_by(128) {
+        for (step, seed) in (0..14).flat_map(|step| (0..6).map(move |seed| (step, seed))) {
+            let (disk, _, records) = small_log();
+            disk.set_capacity(Some(capacity));
+            let Ok((mut wal, _)) = open_with(&disk, 1, 1) else { continue };
+            disk.stop_at(step);
+            let mut kept = records.clone();
+            for payload in [&[1; 300][..], &[2; 1200], &[3; 40], &[4; 900]] {
+                let Ok(first) = wal.append(1, payload) else { continue };
+                match wal.sync() {
+                    Ok(_) => kept.push((first, 1, payload.to_vec())),
+                    Err(_) => wal.discard(),
+                }
+            }
+            if seed == 0 {
+                disk.kill()
+            } else {
+                disk.crash(seed)
+            }
+            disk.set_capacity(None);
+            let opened = open_with(&disk, 2, 1);
+            let (wal, _) = opened.unwrap_or_else(|e| panic!("{capacity} {step} {seed}: {e}"));
+            let found = read(&wal.log(), 1);
+            // Of the group in flight all or nothing may be there.
+            assert!(found.len() >= kept.len() && found.len() <= kept.len() + 1);
+            assert_eq!(found[..kept.len()], kept);
+        }
     }
 }
 
@@ -284,6 +337,8 @@ fn log_behind_what_is_kept_elsewhere_begins_anew() {
     assert_eq!(wal.append(1, b"x").unwrap(), 100);
     wal.sync().unwrap();
     assert!(matches!(wal.log().tail(99), Err(WalError::Gone { oldest: 100 })));
+    assert!(matches!(wal.log().tail(102), Err(WalError::Ahead { last: 100 })));
+    assert!(wal.log().tail(101).unwrap().next().unwrap().is_none());
     assert_eq!(read(&wal.log(), 100), [(100, 1, b"x".to_vec())]);
 }
 
@@ -356,4 +411,33 @@ fn removal_goes_on_after_its_directory_could_not_be_synced() {
     wal.remove_before(20).unwrap_err();
     wal.remove_before(20).unwrap();
     assert_eq!(wal.log().segments(), 1);
+}
+
+/// A name that could not be synced is there nevertheless, and may be after a power cut.
+#[test]
+fn segment_whose_name_could_not_be_synced_takes_no_number_from_the_next_one() {
+    for (n, seed) in (0..8).flat_map(|n| (0..8).map(move |seed| (n, seed))) {
+        let disk = SimDisk::new();
+        let (mut wal, _) = open(&disk, 0);
+        wal.append(1, &[1; 1000]).unwrap();
+        wal.sync().unwrap();
+        let mut kept = 1;
+        disk.fail_nth(n, ErrorKind::StorageFull);
+        // The first needs a new segment, the second would fit into the old one.
+        for payload in [&[2; 1000][..], &[3; 8]] {
+            if wal.append(1, payload).and_then(|_| wal.sync()).is_ok() {
+                kept += 1;
+            } else {
+                wal.discard();
+            }
+        }
+        if seed == 0 {
+            disk.kill()
+        } else {
+            disk.crash(seed)
+        }
+        let (wal, _) = open_with(&disk, 1, 1).unwrap_or_else(|e| panic!("{n} {seed}: {e}"));
+        let found = read(&wal.log(), 1).len();
+        assert!((kept..=kept + 1).contains(&found), "{n} {seed}: {found} of {kept}");
+    }
 }
