@@ -23,13 +23,14 @@ pub struct Change {
 ///
 /// # Errors
 /// [`cidstore_wal::WalError::Gone`] (inside [`StoreError`]) when the log no longer reaches back to
-/// `since`.
+/// `since`; [`cidstore_wal::WalError::Ahead`] when it never got there, as far as it can know: after a
+/// power cut with [`crate::Durability::Os`] others may have seen more than is left.
 pub fn changes(log: &Log, since: Seq, limit: usize) -> Result<Vec<Change>, StoreError> {
     let mut changes = Vec::new();
-    if since >= log.last_seq() || limit == 0 {
+    if limit == 0 {
         return Ok(changes);
     }
-    let mut tail = log.tail(since + 1)?;
+    let mut tail = log.tail(since.saturating_add(1))?;
     while let Some(entry) = tail.next()? {
         let first = entry.first_seq;
         let batch =

@@ -162,6 +162,10 @@ impl Service {
                 ErrorCode::Gone,
                 format!("since: the log begins at {oldest}; read the store anew and go on from as_of"),
             ),
+            Err(StoreError::Wal(WalError::Ahead { last })) => Read::Refused(
+                ErrorCode::Gone,
+                format!("since: the last mutation is {last}; read the store anew and go on from as_of"),
+            ),
             Err(error) => Read::Refused(ErrorCode::Internal, error.to_string()),
         }
     }

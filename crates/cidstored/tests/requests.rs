@@ -94,6 +94,9 @@ fn commands_do_what_they_say() {
     assert_eq!((&changes[0]["seq"], &changes[0]["op"]), (&json!(3001), &json!("insert")));
     assert_eq!(changes[2]["op"], json!("delete"));
     assert_eq!(reply["next"], json!(3003));
+    assert_eq!(client.ok(&json!({"command": "changes", "since": 4002}))["changes"], json!([]));
+    assert_eq!(client.code(&json!({"command": "changes", "since": 4003})), 410);
+    assert_eq!(client.code(&json!({"command": "changes", "since": u64::MAX})), 410);
 
     assert_eq!(client.ok(&json!({"command": "checkpoint"}))["seq"], json!(4002));
     assert_eq!(count(None, None), 2002);
