@@ -240,9 +240,9 @@ fn full_disk_at_any_moment_and_then_the_end() {
                 }
             }
             if seed == 0 {
-                disk.kill()
+                disk.kill();
             } else {
-                disk.crash(seed)
+                disk.crash(seed);
             }
             disk.set_capacity(None);
             let opened = open_with(&disk, 2, 1);
@@ -432,9 +432,9 @@ fn segment_whose_name_could_not_be_synced_takes_no_number_from_the_next_one() {
             }
         }
         if seed == 0 {
-            disk.kill()
+            disk.kill();
         } else {
-            disk.crash(seed)
+            disk.crash(seed);
         }
         let (wal, _) = open_with(&disk, 1, 1).unwrap_or_else(|e| panic!("{n} {seed}: {e}"));
         let found = read(&wal.log(), 1).len();
