@@ -68,7 +68,7 @@ pub(crate) fn read(
         let end = segment::scan(&mut segment, &bytes);
         let is_last = i + 1 == firsts.len();
         match end {
-            // An earlier one may have been cut: the next one's number tells whether all is there.
+            // For an earlier one, the next one's number tells whether all is there.
             End::Clean | End::Torn { .. } if is_last && (bytes.len() as u64) < length => {
                 return Err(WalError::Short {
                     path: segment.path,

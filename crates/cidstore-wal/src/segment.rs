@@ -60,8 +60,8 @@ impl Segment {
         self.end = end;
     }
 
-    /// Cuts the file, durably, while it may be the last segment: first its header says so, since a
-    /// last segment that is shorter than its header says was cut by someone else.
+    /// Cuts the file, durably. First its header says so, since a last segment that is shorter than its
+    /// header says was cut by someone else.
     pub(crate) fn cut(&mut self, store_id: &[u8; 16], length: u64) -> Result<(), DiskError> {
         if length < self.length {
             self.file.write_at(&header(store_id, self.first_seq, self.signature, length), 0)?;

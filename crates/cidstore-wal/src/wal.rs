@@ -66,10 +66,11 @@ impl Wal {
         }
         let active = made?;
         disk.sync_dir(dir)?;
-        if let Some(last) = segments.last() {
-            // Now that it is not the last any more, what is behind its records can go: zeros that
-            // were reserved, or what a torn group left. If that fails, both mean nothing there.
-            let _ = last.file.set_len(last.end);
+        if let Some(last) = segments.last_mut() {
+            // What is behind its records can go: zeros that were reserved, or what a torn group left.
+            // If that fails, both mean nothing there. It can be the last again, when someone moves
+            // later ones away.
+            let _ = last.cut(&store_id, last.end);
         }
         segments.push(active.clone());
         let wal = Self {
@@ -273,11 +274,9 @@ impl Wal {
                     return Err(self.latch(&error));
                 }
                 self.log.lock().push(active.clone());
-                let old = std::mem::replace(&mut self.active, active);
+                // What is reserved beyond the last record is less than a group, and stays.
+                self.active = active;
                 self.written_end = SEGMENT_HEADER_BYTES as u64;
-                // What is reserved beyond the last record is given back. If that fails, a later
-                // start finds zeros there, which mean the same.
-                let _ = old.file.set_len(old.end);
                 Ok(())
             }
             Err(source) if source.is_full() => Err(WalError::Full { bytes, source }),

@@ -222,6 +222,41 @@ fn segment_cut_short_from_outside_is_refused() {
     }
 }
 
+/// What the message about damage says to do gives up what it says, and no more.
+#[test]
+fn moving_a_damaged_segment_and_all_later_ones_away_keeps_the_earlier_ones() {
+    let disk = SimDisk::new();
+    let mut records = Vec::new();
+    for start in 0..3 {
+        let (mut wal, _) = open(&disk, start);
+        for i in 0..8 {
+            let first = wal.append(1, &[i; 500]).unwrap();
+            wal.sync().unwrap();
+            records.push((first, 1, vec![i; 500]));
+        }
+        disk.kill();
+    }
+    let segments: Vec<PathBuf> = disk.files().into_keys().collect();
+    assert!(segments.len() > 6);
+    for damaged in (1..segments.len()).rev() {
+        disk.flip_bit(&segments[damaged - 1], 8 * (SEGMENT_HEADER_BYTES as u64 + 40));
+        let Some(WalError::Damaged { path, .. }) = open_with(&disk, 9, 1).err() else {
+            panic!("a damaged segment before others is taken")
+        };
+        assert_eq!(path, segments[damaged - 1]);
+        disk.flip_bit(&path, 8 * (SEGMENT_HEADER_BYTES as u64 + 40));
+        // The one after it is moved away, as it would be if it were that one.
+        for path in disk.files().into_keys().filter(|path| *path >= segments[damaged]) {
+            disk.remove(&path).unwrap();
+        }
+        let (wal, _) = open(&disk, 10 + damaged as u64);
+        let found = read(&wal.log(), 1);
+        let last: Seq = segments[damaged].file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        assert_eq!(found, records[..last as usize - 1]);
+        disk.kill();
+    }
+}
+
 /// The log's own cuts are no damage, wherever the process or the machine ends.
 #[test]
 fn full_disk_at_any_moment_and_then_the_end() {
