@@ -97,7 +97,11 @@ pub trait File: Send + Sync {
 }
 
 /// A file's bytes in memory, read-only.
-pub trait Map: Send + Sync {
+///
+/// # Safety
+/// [`Map::bytes`] returns the same bytes at the same place for as long as the map lives, wherever it
+/// is moved and whatever hints it is given: users keep pointers into them.
+pub unsafe trait Map: Send + Sync {
     /// All of them.
     fn bytes(&self) -> &[u8];
     /// Tells that a range will be read once, front to back; a hint.

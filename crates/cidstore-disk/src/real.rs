@@ -167,7 +167,9 @@ impl RealMap {
     }
 }
 
-impl Map for RealMap {
+// SAFETY: the mapping is read-only, stays at its address until it is dropped, and hints do not change
+// what is read there.
+unsafe impl Map for RealMap {
     fn bytes(&self) -> &[u8] {
         &self.0
     }

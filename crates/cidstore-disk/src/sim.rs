@@ -436,7 +436,8 @@ impl SimMap {
     }
 }
 
-impl Map for SimMap {
+// SAFETY: the words are on the heap, and nothing changes them.
+unsafe impl Map for SimMap {
     fn bytes(&self) -> &[u8] {
         &bytemuck::cast_slice(&self.words)[..self.len]
     }

@@ -78,9 +78,9 @@ impl Builder {
         Run {
             id,
             seqs,
-            created_at: Column::Owned(created),
-            hash_prefix: Column::Owned(hashes.iter().map(|hash| (hash >> 32) as u32).collect()),
-            hash_row: Column::Owned(hashes.iter().map(|hash| *hash as u32).collect()),
+            created_at: Column::from(created),
+            hash_prefix: Column::from(hashes.iter().map(|hash| (hash >> 32) as u32).collect::<Vec<_>>()),
+            hash_row: Column::from(hashes.iter().map(|hash| *hash as u32).collect::<Vec<_>>()),
             metadata: texts.finish(),
             triples,
             tombstones,
@@ -109,7 +109,7 @@ impl TextsBuilder {
 
     /// The columns.
     pub fn finish(self) -> Texts {
-        Texts { row: Column::Owned(self.row), end: Column::Owned(self.end), text: Column::Owned(self.text) }
+        Texts { row: Column::from(self.row), end: Column::from(self.end), text: Column::from(self.text) }
     }
 }
 
@@ -118,8 +118,8 @@ fn sort_orders(rows: Vec<Row>) -> Rows {
     let permutation = |order: Order| {
         let mut numbers: Vec<u32> = (0..rows.len() as u32).collect();
         numbers.sort_unstable_by(|a, b| order.compare_rows(&rows[*a as usize], &rows[*b as usize]));
-        Column::Owned(numbers)
+        Column::from(numbers)
     };
     let (pos, osp) = (permutation(Order::Pos), permutation(Order::Osp));
-    Rows { spo: Column::Owned(rows), pos, osp }
+    Rows { spo: Column::from(rows), pos, osp }
 }

@@ -53,6 +53,9 @@ pub enum StoreError {
         /// First sequence number in the log.
         log: Seq,
     },
+    /// A merge was asked to stop. Nothing has changed.
+    #[error("stopped before it was complete; nothing has changed")]
+    Stopped,
     /// A run file is not the one that the catalog names.
     #[error(
         "{}: {what} is {found}, the catalog says {expected}: the file was replaced or damaged. Put it back \

@@ -40,7 +40,7 @@ mod store;
 
 pub use changes::{Change, changes};
 pub use error::StoreError;
-pub use maintain::{Maintainer, Step};
+pub use maintain::{Maintainer, MergeStop, Merger, Sealer, Step};
 pub use options::StoreOptions;
 pub use recover::OpenReport;
 pub use snapshot::{CursorError, Page, Snapshot};

@@ -1,7 +1,7 @@
 //! The list of runs: what readers take a snapshot of, and the one place where it changes.
 
-use crate::merge::{MERGE_RUNS_MAX, Merge};
-use crate::policy::{self, Candidate};
+use crate::merge::{MERGE_RUNS_MAX, Merge, NEVER_STOPPED};
+use crate::policy::{self, Candidate, Limits};
 use crate::run::Run;
 use crate::snapshot::Snapshot;
 use arc_swap::ArcSwap;
@@ -71,30 +71,33 @@ impl RunList {
         loop {
             let snapshot = self.current.load_full();
             let busy = |run: &Run| !run.in_memory() || run.len() >= rows_max || claimed.contains(&run.id);
-            let Some(window) = policy::pick(&candidates(&snapshot, busy), fan_in, rows_max) else {
+            let limits = Limits { eager: rows_max, at_all: rows_max };
+            let Some(window) = policy::pick(&candidates(&snapshot, busy), fan_in, limits) else {
                 return merged;
             };
             let runs = &snapshot.runs[window.clone()];
-            let run = Merge::new(runs, window.start == 0).into_memory(self.new_id());
+            let run = Merge::new(runs, window.start == 0, &NEVER_STOPPED).into_memory(self.new_id());
             merged += run.len();
             self.splice(&snapshot, window, run);
         }
     }
 
-    /// Claims the oldest runs in memory, at most as many as one merge takes.
+    /// Claims the oldest runs in memory, at most as many as one merge takes. `None` where there are
+    /// none.
     pub fn claim_memory(&self) -> Option<Claim> {
         let mut claimed = self.lock();
         let snapshot = self.current.load_full();
         let start = snapshot.runs.iter().position(|run| run.in_memory())?;
+        assert!(!claimed.contains(&snapshot.runs[start].id), "there is one sealer");
         let end = snapshot.runs.len().min(start + MERGE_RUNS_MAX);
         Some(claim(&mut claimed, &snapshot, start..end))
     }
 
     /// Claims a window of runs in files that the policy wants merged.
-    pub fn claim_files(&self, fan_in: usize, rows_max: usize) -> Option<Claim> {
+    pub fn claim_files(&self, fan_in: usize, limits: Limits) -> Option<Claim> {
         let mut claimed = self.lock();
         let snapshot = self.current.load_full();
-        let window = policy::pick(&candidates(&snapshot, Run::in_memory), fan_in, rows_max)?;
+        let window = policy::pick(&candidates(&snapshot, Run::in_memory), fan_in, limits)?;
         let window = window.start..window.end.min(window.start + MERGE_RUNS_MAX);
         Some(claim(&mut claimed, &snapshot, window))
     }

@@ -4,15 +4,16 @@ use crate::catalog::CatalogFile;
 use crate::error::StoreError;
 use crate::hdf5::{Catalog, RunEntry};
 use crate::list::{Claim, RunList};
-use crate::merge::Merge;
+use crate::merge::{Merge, NEVER_STOPPED};
 use crate::options::StoreOptions;
+use crate::policy::Limits;
 use crate::run::Run;
 use crate::seal;
 use cidstore_disk::Disk;
 use cidstore_types::Seq;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What the writer, the readers and the maintainer share.
 pub(crate) struct Shared {
@@ -22,10 +23,12 @@ pub(crate) struct Shared {
     pub(crate) store_id: [u8; 16],
     pub(crate) sealed_seq: AtomicU64,
     pub(crate) garbage: Arc<Garbage>,
-    /// The catalog as it is on disk; only the maintainer changes it.
+    /// The catalog as it is on disk; sealing and merging change it.
     pub(crate) catalog: Mutex<CatalogFile>,
     /// Rows written into run files since the start, for write amplification.
     pub(crate) rows_written: AtomicU64,
+    /// No merge of files is wanted any more.
+    pub(crate) stop_merging: AtomicBool,
 }
 
 impl Shared {
@@ -69,99 +72,176 @@ pub enum Step {
     },
 }
 
-/// Seals and merges. There must be one only; it may run beside the writer and any readers.
+/// Seals and merges, one step at a time. A store has one, or one [`Sealer`] and one [`Merger`], which
+/// may run beside each other, the writer and any readers.
 pub struct Maintainer {
-    shared: Arc<Shared>,
+    sealer: Sealer,
+    merger: Merger,
 }
 
 impl Maintainer {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        let sealer = Sealer { shared: Arc::clone(&shared) };
+        Self { sealer, merger: Merger { shared } }
     }
 
-    /// Does the next piece of work there is: seals memory when it holds enough, or else merges run
-    /// files; removes files that nobody needs.
+    /// Its two halves, for a thread each: so that memory need not wait for a merge of files.
+    pub fn split(self) -> (Sealer, Merger) {
+        (self.sealer, self.merger)
+    }
+
+    /// Does the next piece of work there is, sealing first.
+    ///
+    /// # Errors
+    /// As [`Sealer::step`].
+    pub fn step(&mut self) -> Result<Step, StoreError> {
+        match self.sealer.step()? {
+            Step::Idle => self.merger.step(),
+            sealed => Ok(sealed),
+        }
+    }
+
+    /// See [`Sealer::checkpoint`].
+    ///
+    /// # Errors
+    /// As [`Sealer::step`].
+    pub fn checkpoint(&mut self) -> Result<Seq, StoreError> {
+        self.sealer.checkpoint()
+    }
+}
+
+/// Moves rows from memory into run files.
+pub struct Sealer {
+    shared: Arc<Shared>,
+}
+
+impl Sealer {
+    /// Seals memory if it holds enough.
     ///
     /// # Errors
     /// [`StoreError`]. What was being made is abandoned; nothing that was there is lost, and the
     /// step may be tried again.
     pub fn step(&mut self) -> Result<Step, StoreError> {
-        self.collect_garbage()?;
-        if self.shared.memory_rows() >= self.shared.options.seal_rows {
-            return self.seal();
-        }
-        let options = &self.shared.options;
-        let Some(claim) = self.shared.list.claim_files(options.file_fan_in, options.run_rows_max) else {
+        if self.shared.memory_rows() < self.shared.options.seal_rows {
             return Ok(Step::Idle);
-        };
-        let rows = self.write(&claim)?;
-        self.collect_garbage()?;
-        Ok(Step::Merged { runs: claim.runs.len(), rows })
+        }
+        self.seal()
     }
 
     /// Seals all that is visible now, and returns the sequence number up to which everything is in
     /// run files.
     ///
     /// # Errors
-    /// As [`Maintainer::step`].
+    /// As [`Sealer::step`].
     pub fn checkpoint(&mut self) -> Result<Seq, StoreError> {
         let target = self.shared.list.snapshot().as_of;
         while self.shared.sealed_seq() < target {
-            let before = self.shared.sealed_seq();
-            self.seal()?;
-            if self.shared.sealed_seq() == before {
+            if self.seal()? == Step::Idle {
                 // What is left has no effect: it was inserted and deleted again in memory.
-                self.replace_catalog(|catalog| catalog.sealed_seq = target)?;
+                self.shared.replace_catalog(|catalog| catalog.sealed_seq = catalog.sealed_seq.max(target))?;
             }
         }
         Ok(self.shared.sealed_seq())
     }
 
-    /// Seals the oldest runs in memory.
+    /// Seals the oldest runs in memory; idle where there are none.
     fn seal(&mut self) -> Result<Step, StoreError> {
         let Some(claim) = self.shared.list.claim_memory() else { return Ok(Step::Idle) };
-        let rows = self.write(&claim)?;
+        let rows = self.shared.write(&claim, &NEVER_STOPPED)?;
         Ok(Step::Sealed { rows, sealed_seq: self.shared.sealed_seq() })
     }
+}
 
+/// Merges run files, and removes those that nobody needs.
+pub struct Merger {
+    shared: Arc<Shared>,
+}
+
+impl Merger {
+    /// Merges run files where the policy finds some.
+    ///
+    /// # Errors
+    /// As [`Sealer::step`]; [`StoreError::Stopped`] after [`MergeStop::stop`].
+    pub fn step(&mut self) -> Result<Step, StoreError> {
+        let shared = &self.shared;
+        shared.collect_garbage()?;
+        if shared.stop_merging.load(Ordering::Acquire) {
+            return Err(StoreError::Stopped);
+        }
+        let limits = Limits { eager: shared.options.eager_rows_max, at_all: shared.options.run_rows_max };
+        let Some(claim) = shared.list.claim_files(shared.options.file_fan_in, limits) else {
+            return Ok(Step::Idle);
+        };
+        let rows = shared.write(&claim, &shared.stop_merging)?;
+        let runs = claim.runs.len();
+        drop(claim);
+        shared.collect_garbage()?;
+        Ok(Step::Merged { runs, rows })
+    }
+
+    /// What stops a step that is under way.
+    pub fn stopper(&self) -> MergeStop {
+        MergeStop { shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// Stops a [`Merger`] for good, soon and without a trace: its merge can be made again another time.
+pub struct MergeStop {
+    shared: Arc<Shared>,
+}
+
+impl MergeStop {
+    /// Has the step under way, and every later one, fail with [`StoreError::Stopped`].
+    pub fn stop(&self) {
+        self.shared.stop_merging.store(true, Ordering::Release);
+    }
+}
+
+impl Shared {
     /// Merges the claimed runs into a file, puts it into the catalog and then into the list.
-    fn write(&mut self, claim: &Claim) -> Result<u64, StoreError> {
-        let written = self.write_file(claim);
-        match written {
+    fn write(&self, claim: &Claim, stop: &AtomicBool) -> Result<u64, StoreError> {
+        match self.write_file(claim, stop) {
             Ok(run) => {
                 let rows = run.len() as u64;
-                self.shared.rows_written.fetch_add(rows, Ordering::Relaxed);
-                self.shared.list.release(claim, Some(run));
+                self.rows_written.fetch_add(rows, Ordering::Relaxed);
+                self.list.release(claim, Some(run));
                 for file in claim.runs.iter().filter_map(|run| run.file.as_ref()) {
                     file.mark_obsolete();
                 }
                 Ok(rows)
             }
             Err(error) => {
-                self.shared.list.release(claim, None);
+                self.list.release(claim, None);
                 Err(error)
             }
         }
     }
 
-    fn write_file(&self, claim: &Claim) -> Result<Run, StoreError> {
-        let shared = &self.shared;
-        let merge = Merge::new(&claim.runs, claim.bottom);
-        let id = shared.list.new_id();
+    fn lock_catalog(&self) -> MutexGuard<'_, CatalogFile> {
+        // Its content is replaced as a whole, so a panic elsewhere cannot have broken it.
+        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_file(&self, claim: &Claim, stop: &AtomicBool) -> Result<Run, StoreError> {
+        let merge = Merge::new(&claim.runs, claim.bottom, stop);
+        let id = self.list.new_id();
         let (first_seq, last_seq) = merge.seqs();
-        let number = {
-            let mut catalog = shared.catalog.lock().unwrap_or_else(PoisonError::into_inner);
-            catalog.new_number()
-        };
+        if merge.is_stopped() {
+            return Err(StoreError::Stopped);
+        }
         let (run, entry) = if merge.triples_len() + merge.tombstones_len() == 0 {
             (Run { id, seqs: (first_seq, last_seq), ..Run::default() }, None)
         } else {
+            let (number, dir) = {
+                let mut catalog = self.lock_catalog();
+                (catalog.new_number(), catalog.runs_dir())
+            };
             let place = seal::Place {
-                disk: &shared.disk,
-                dir: &shared.catalog.lock().unwrap_or_else(PoisonError::into_inner).runs_dir(),
-                store_id: shared.store_id,
+                disk: &self.disk,
+                dir: &dir,
+                store_id: self.store_id,
                 number,
-                garbage: &shared.garbage,
+                garbage: &self.garbage,
             };
             let (run, entry) = seal::seal(&place, &merge, id)?;
             (run, Some(entry))
@@ -178,15 +258,21 @@ impl Maintainer {
     }
 
     fn replace_catalog(&self, change: impl FnOnce(&mut Catalog)) -> Result<(), StoreError> {
-        let mut catalog = self.shared.catalog.lock().unwrap_or_else(PoisonError::into_inner);
-        catalog.replace(&*self.shared.disk, change)?;
-        self.shared.sealed_seq.store(catalog.content().sealed_seq, Ordering::Release);
+        let mut catalog = self.lock_catalog();
+        catalog.replace(&*self.disk, change)?;
+        self.sealed_seq.store(catalog.content().sealed_seq, Ordering::Release);
         Ok(())
     }
 
+    /// Removes the files that nobody reads any more. What cannot be removed is tried again.
     fn collect_garbage(&self) -> Result<(), StoreError> {
-        for path in self.shared.garbage.take() {
-            self.shared.disk.remove(&path)?;
+        let mut paths = self.garbage.take().into_iter();
+        while let Some(path) = paths.next() {
+            if let Err(error) = self.disk.remove(&path) {
+                self.garbage.add(path);
+                paths.for_each(|path| self.garbage.add(path));
+                return Err(error.into());
+            }
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::kway::KWay;
 use crate::order::{Order, Row};
 use crate::run::{FILTER_ROWS_MIN, Filters, Rows, Run};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Most runs that one merge takes.
 pub const MERGE_RUNS_MAX: usize = 64;
@@ -22,9 +23,13 @@ const GONE: u32 = u32::MAX;
 /// resident. What it costs is a minor fault for each 16 pages that are read again.
 const RELEASE_ROWS: usize = 1 << 18;
 
+/// For a merge that is not to be stopped.
+pub static NEVER_STOPPED: AtomicBool = AtomicBool::new(false);
+
 /// What becomes of the rows of adjacent runs.
 pub struct Merge<'a> {
     runs: &'a [Arc<Run>],
+    stop: &'a AtomicBool,
     /// By input and row: the row's number in the result, or `GONE`.
     triples: Vec<Vec<u32>>,
     tombstones: Vec<Vec<u32>>,
@@ -55,15 +60,19 @@ impl<'a> Merge<'a> {
     /// Merges the rows of adjacent runs, oldest first. With `bottom`, nothing older exists, and
     /// tombstones have nothing left to hide.
     ///
+    /// Once `stop` is set, everything here ends soon and what it yields is not complete: whoever
+    /// sets it must look at it before the result is used.
+    ///
     /// # Panics
     /// With more than [`MERGE_RUNS_MAX`] runs.
-    pub fn new(runs: &'a [Arc<Run>], bottom: bool) -> Self {
+    pub fn new(runs: &'a [Arc<Run>], bottom: bool, stop: &'a AtomicBool) -> Self {
         assert!(runs.len() <= MERGE_RUNS_MAX, "a merge of {} runs", runs.len());
         let gone = |rows: fn(&Run) -> &Rows| -> Vec<Vec<u32>> {
             runs.iter().map(|run| vec![GONE; rows(run).spo.len()]).collect()
         };
         let mut merge = Self {
             runs,
+            stop,
             triples: gone(|run| &run.triples),
             tombstones: gone(|run| &run.tombstones),
             triple_from: Vec::new(),
@@ -83,23 +92,32 @@ impl<'a> Merge<'a> {
                 merge.tombstones[run][newest.position] = merge.tombstone_from.len() as u32;
                 merge.tombstone_from.push(run as u8);
             }
-            merge.release_now_and_then(&mut read);
+            if !merge.go_on(&mut read) {
+                break;
+            }
         }
         merge
     }
 
-    fn release_now_and_then(&self, read: &mut usize) {
+    /// Now and then, by the rows `read`: gives pages back, and says whether to go on.
+    fn go_on(&self, read: &mut usize) -> bool {
         *read += 1;
         if read.is_multiple_of(RELEASE_ROWS) {
             self.release();
+            return !self.is_stopped();
         }
+        true
+    }
+
+    /// Whether `stop` is set.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
     }
 
     /// Gives back the pages of the inputs' files.
     fn release(&self) {
         for run in self.runs {
-            run.triples.spo.release_file();
-            run.tombstones.spo.release_file();
+            run.release_mapped();
         }
     }
 
@@ -133,7 +151,7 @@ impl<'a> Merge<'a> {
         let rows: Vec<&'a [Row]> = self.runs.iter().map(|run| &*run.triples.spo).collect();
         let mut read = 0;
         Self::sources(&self.triple_from, &self.triples).map(move |(run, row)| {
-            self.release_now_and_then(&mut read);
+            self.go_on(&mut read);
             &rows[run][row]
         })
     }
@@ -235,7 +253,9 @@ impl<'a> Merge<'a> {
                 }
             }
             merged.advance();
-            self.release_now_and_then(&mut read);
+            if !self.go_on(&mut read) {
+                break;
+            }
         }
         permutation
     }
@@ -272,23 +292,23 @@ impl<'a> Merge<'a> {
     /// The merged run in memory.
     pub fn into_memory(self, id: u64) -> Run {
         let indexes = self.indexes();
-        let [subject, predicate_object, object] = indexes.filters.map(Column::Owned);
+        let [subject, predicate_object, object] = indexes.filters.map(Column::from);
         Run {
             id,
             seqs: self.seqs(),
             triples: Rows {
-                spo: Column::Owned(self.triples().copied().collect()),
-                pos: Column::Owned(indexes.pos),
-                osp: Column::Owned(indexes.osp),
+                spo: Column::from(self.triples().copied().collect::<Vec<_>>()),
+                pos: Column::from(indexes.pos),
+                osp: Column::from(indexes.osp),
             },
-            created_at: Column::Owned(self.created_at().collect()),
-            hash_prefix: Column::Owned(indexes.hash_prefix),
-            hash_row: Column::Owned(indexes.hash_row),
+            created_at: Column::from(self.created_at().collect::<Vec<_>>()),
+            hash_prefix: Column::from(indexes.hash_prefix),
+            hash_row: Column::from(indexes.hash_row),
             metadata: self.texts().finish(),
             tombstones: Rows {
-                spo: Column::Owned(self.tombstones().copied().collect()),
-                pos: Column::Owned(indexes.tombstone_pos),
-                osp: Column::Owned(indexes.tombstone_osp),
+                spo: Column::from(self.tombstones().copied().collect::<Vec<_>>()),
+                pos: Column::from(indexes.tombstone_pos),
+                osp: Column::from(indexes.tombstone_osp),
             },
             filters: Filters { subject, predicate_object, object },
             file: None,

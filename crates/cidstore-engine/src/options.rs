@@ -21,6 +21,8 @@ pub struct StoreOptions {
     pub tidy_rows_max: usize,
     /// Run files of one tier that are merged into one.
     pub file_fan_in: usize,
+    /// Run files are merged into one of more rows than this only where there are too many of them.
+    pub eager_rows_max: usize,
     /// Most rows of one run file: bounds the memory and temporary space of a merge.
     pub run_rows_max: usize,
 }
@@ -32,11 +34,12 @@ impl Default for StoreOptions {
             nonce: 0,
             segment_bytes: 64 << 20,
             batch_rows_max: 1_000_000,
-            seal_rows: 1 << 19,
-            memory_rows_max: 1 << 21,
+            seal_rows: 250_000,
+            memory_rows_max: 500_000,
             memory_fan_in: 8,
             tidy_rows_max: 1 << 16,
             file_fan_in: 4,
+            eager_rows_max: 2 << 20,
             run_rows_max: 16 << 20,
         }
     }

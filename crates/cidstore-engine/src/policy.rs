@@ -3,12 +3,17 @@
 //! Runs are ranked in tiers by size, each `fan_in` times the one below. A window of adjacent runs
 //! is merged when it holds `fan_in` runs of its largest tier; smaller ones among them go along, as
 //! they cost little. So a row is merged about once a tier, and the number of runs stays logarithmic.
-//! Sizes that alternate could still leave many small runs between large ones: beyond
-//! [`RUNS_MAX`] the cheapest window is merged whatever its tiers.
+//!
+//! Merging is eager only up to a size, since a merge keeps its inputs resident and its thread busy in
+//! proportion to them, while what another tier less saves a lookup is one run's filters. Larger
+//! results are made only where there are more than [`RUNS_MAX`] runs. Sizes that alternate could
+//! still leave many small runs between large ones: then the cheapest window is merged whatever its
+//! tiers.
 
 use std::ops::Range;
 
-/// Above this many runs, something is merged even where no tier is full.
+/// Above this many runs, something is merged even where no tier is full, or only with a result
+/// larger than those that are merged eagerly.
 pub const RUNS_MAX: usize = 48;
 
 /// What the policy needs to know of a run.
@@ -20,19 +25,31 @@ pub struct Candidate {
     pub busy: bool,
 }
 
+/// Most rows of a merge's result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// While there are few runs.
+    pub eager: usize,
+    /// At all.
+    pub at_all: usize,
+}
+
 fn tier(rows: usize, fan_in: usize) -> u32 {
     rows.max(1).ilog(fan_in)
 }
 
-/// The window of runs to merge next, if any; its result has at most `rows_max` rows.
-pub fn pick(runs: &[Candidate], fan_in: usize, rows_max: usize) -> Option<Range<usize>> {
+/// The window of runs to merge next, if any.
+pub fn pick(runs: &[Candidate], fan_in: usize, limits: Limits) -> Option<Range<usize>> {
     let mut tiers: Vec<u32> = runs.iter().filter(|run| !run.busy).map(|run| tier(run.rows, fan_in)).collect();
     tiers.sort_unstable();
     tiers.dedup();
-    tiers
-        .iter()
-        .find_map(|t| full_tier(runs, fan_in, *t, rows_max))
-        .or_else(|| if runs.len() > RUNS_MAX { cheapest(runs, fan_in, rows_max) } else { None })
+    let full = |rows_max| tiers.iter().find_map(|t| full_tier(runs, fan_in, *t, rows_max));
+    full(limits.eager).or_else(|| {
+        if runs.len() <= RUNS_MAX {
+            return None;
+        }
+        full(limits.at_all).or_else(|| cheapest(runs, fan_in, limits.at_all))
+    })
 }
 
 /// The first window of runs up to tier `t` that holds `fan_in` of exactly that tier.
@@ -75,16 +92,18 @@ mod tests {
     use proptest::prelude::*;
 
     const FAN_IN: usize = 4;
+    const UNLIMITED: Limits = Limits { eager: usize::MAX, at_all: usize::MAX };
 
     /// Runs left when sizes arrive one after the other, and rows rewritten by merging.
-    fn simulate(sizes: &[usize], rows_max: usize) -> (Vec<Candidate>, usize) {
+    fn simulate(sizes: &[usize], limits: Limits) -> (Vec<Candidate>, usize) {
         let mut runs: Vec<Candidate> = Vec::new();
         let mut rewritten = 0;
         for rows in sizes {
             runs.push(Candidate { rows: *rows, busy: false });
-            while let Some(window) = pick(&runs, FAN_IN, rows_max) {
+            while let Some(window) = pick(&runs, FAN_IN, limits) {
                 let rows = runs[window.clone()].iter().map(|run| run.rows).sum();
-                assert!(window.len() > 1 && rows <= rows_max);
+                assert!(window.len() > 1 && rows <= limits.at_all);
+                assert!(rows <= limits.eager || runs.len() > RUNS_MAX);
                 rewritten += rows;
                 runs.splice(window, [Candidate { rows, busy: false }]);
             }
@@ -94,7 +113,7 @@ mod tests {
 
     #[test]
     fn equal_commits_cost_one_merge_a_tier() {
-        let (runs, rewritten) = simulate(&vec![1; 20_000], usize::MAX);
+        let (runs, rewritten) = simulate(&vec![1; 20_000], UNLIMITED);
         assert!(runs.len() <= FAN_IN * 8, "{} runs", runs.len());
         assert!(rewritten <= 20_000 * 8, "{rewritten} rows rewritten");
     }
@@ -103,16 +122,33 @@ mod tests {
     fn busy_runs_are_left_alone() {
         let run = |busy| Candidate { rows: 1, busy };
         let runs = [run(false), run(false), run(true), run(false), run(false), run(false)];
-        assert_eq!(pick(&runs, FAN_IN, 100), None);
+        let at_most = |rows| Limits { eager: rows, at_all: rows };
+        assert_eq!(pick(&runs, FAN_IN, at_most(100)), None);
         let runs = [run(true), run(false), run(false), run(false), run(false)];
-        assert_eq!(pick(&runs, FAN_IN, 100), Some(1..5));
-        assert_eq!(pick(&runs, FAN_IN, 3), None);
+        assert_eq!(pick(&runs, FAN_IN, at_most(100)), Some(1..5));
+        assert_eq!(pick(&runs, FAN_IN, at_most(3)), None);
+    }
+
+    #[test]
+    fn large_results_are_made_only_where_there_are_too_many_runs() {
+        let limits = Limits { eager: 16, at_all: 64 };
+        // Fewer by what is not merged yet: three of each of the two tiers below.
+        let few = RUNS_MAX - 6;
+        let (runs, rewritten) = simulate(&vec![1; 16 * few], limits);
+        assert_eq!((runs.len(), rewritten), (few, 16 * few * 2));
+        assert!(runs.iter().all(|run| run.rows == 16));
+        let (runs, _) = simulate(&vec![1; 16 * (RUNS_MAX + 1)], limits);
+        assert!(runs.len() <= RUNS_MAX);
+        assert_eq!(runs[0].rows, 64);
     }
 
     proptest! {
         #[test]
-        fn runs_stay_bounded_whatever_the_sizes(sizes in vec(prop_oneof![Just(1usize), 1usize..100, Just(1_000_000)], 1..600)) {
-            let (runs, _) = simulate(&sizes, usize::MAX);
+        fn runs_stay_bounded_whatever_the_sizes(
+            sizes in vec(prop_oneof![Just(1usize), 1usize..100, Just(1_000_000)], 1..600),
+            eager in prop_oneof![Just(usize::MAX), 1usize..1000],
+        ) {
+            let (runs, _) = simulate(&sizes, Limits { eager, ..UNLIMITED });
             prop_assert!(runs.len() <= RUNS_MAX, "{} runs", runs.len());
             prop_assert_eq!(runs.iter().map(|run| run.rows).sum::<usize>(), sizes.iter().sum::<usize>());
         }

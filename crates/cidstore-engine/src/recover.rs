@@ -14,7 +14,7 @@ use cidstore_types::{BatchRef, Seq};
 use cidstore_wal::{Log, Wal};
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 /// Rows of the runs that replaying makes.
@@ -95,6 +95,7 @@ pub(crate) fn open(
         garbage,
         catalog: Mutex::new(catalog),
         rows_written: AtomicU64::new(0),
+        stop_merging: AtomicBool::new(false),
     });
     let replayed = replay(&shared, &log)?;
     let last_seq = shared.list.snapshot().as_of;

@@ -81,6 +81,33 @@ pub struct Filters {
     pub object: Column<u8>,
 }
 
+/// What is looked for, as the filters know it: hashes of the parts that they can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    subject: Option<u64>,
+    predicate_object: Option<u64>,
+    object: Option<u64>,
+}
+
+impl Probe {
+    /// Matches of a pattern.
+    pub fn of(pattern: &Pattern) -> Self {
+        let Pattern { s, p, o } = pattern;
+        let pair = p.zip(*o).map(|(p, o)| {
+            let pair: [u8; 64] = std::array::from_fn(|i| if i < 32 { p.0[i] } else { o.0[i - 32] });
+            filter::key_hash(&pair)
+        });
+        let object = if pair.is_some() { None } else { o.map(|o| filter::key_hash(&o.0)) };
+        Self { subject: s.map(|s| filter::key_hash(&s.0)), predicate_object: pair, object }
+    }
+
+    /// One triple. Its subject is enough: few runs hold it without holding the triple.
+    pub fn of_triple(triple: &Triple) -> Self {
+        let subject = Some(filter::key_hash(&triple.0[..32]));
+        Self { subject, predicate_object: None, object: None }
+    }
+}
+
 /// An immutable set of mutations, the newest of each triple. See the crate's first lines.
 #[derive(Default)]
 pub struct Run {
@@ -131,6 +158,22 @@ impl Run {
         self.file.is_none()
     }
 
+    /// Tells that the pages of its file need not stay resident, but for the filters: every lookup
+    /// asks them, and they are small.
+    pub fn release_mapped(&self) {
+        for rows in [&self.triples, &self.tombstones] {
+            rows.spo.release();
+            rows.pos.release();
+            rows.osp.release();
+        }
+        self.created_at.release();
+        self.hash_prefix.release();
+        self.hash_row.release();
+        self.metadata.row.release();
+        self.metadata.end.release();
+        self.metadata.text.release();
+    }
+
     /// Bytes of its columns.
     pub fn bytes(&self) -> usize {
         self.len() * (Triple::BYTES + 8)
@@ -142,25 +185,17 @@ impl Run {
             + self.filters.object.len()
     }
 
-    /// Whether the filters leave open that the run mentions a match of the pattern.
-    pub fn may_mention(&self, pattern: &Pattern) -> bool {
-        let Filters { subject, predicate_object, object } = &self.filters;
-        let pair = |p: &[u8; 32], o: &[u8; 32]| -> [u8; 64] {
-            std::array::from_fn(|i| if i < 32 { p[i] } else { o[i - 32] })
-        };
-        pattern.s.is_none_or(|s| filter::may_contain(subject, &s.0))
-            && match (pattern.p, pattern.o) {
-                (Some(p), Some(o)) => filter::may_contain(predicate_object, &pair(&p.0, &o.0)),
-                (None, Some(o)) => filter::may_contain(object, &o.0),
-                _ => true,
-            }
+    /// Whether the filters leave open that the run mentions what is looked for.
+    pub fn may_mention(&self, probe: &Probe) -> bool {
+        let may =
+            |filter: &[u8], hash: Option<u64>| hash.is_none_or(|hash| filter::may_contain(filter, hash));
+        may(&self.filters.subject, probe.subject)
+            && may(&self.filters.predicate_object, probe.predicate_object)
+            && may(&self.filters.object, probe.object)
     }
 
     /// What it says of a triple; `None` if it does not mention it.
     pub fn verdict(&self, triple: &Triple) -> Option<Verdict> {
-        if !filter::may_contain(&self.filters.subject, &triple.0[..32]) {
-            return None;
-        }
         if let Some(row) = self.triples.find(triple) {
             return Some(Verdict::Present(row));
         }

@@ -64,9 +64,13 @@ pub(crate) fn file_name(number: u64) -> String {
 }
 
 /// Writes a merge that is not empty into a new run file, makes it durable, and opens it.
+/// [`StoreError::Stopped`] when the merge was stopped before all of it was written.
 pub(crate) fn seal(place: &Place<'_>, merge: &Merge<'_>, id: u64) -> Result<(Run, RunEntry), StoreError> {
     let indexes = merge.indexes();
     let texts = merge.texts().finish();
+    if merge.is_stopped() {
+        return Err(StoreError::Stopped);
+    }
     let (first_seq, last_seq) = merge.seqs();
     let mut spec = RunSpec {
         attributes: RunAttributes {
@@ -106,6 +110,9 @@ pub(crate) fn seal(place: &Place<'_>, merge: &Merge<'_>, id: u64) -> Result<(Run
     let new = place.dir.join(format!("{}.new", file_name(place.number)));
     let result = write_file(place, &new, &mut spec, &skeleton, |output| {
         output.column(ColumnId::Triples, merge.triples())?;
+        if merge.is_stopped() {
+            return Err(StoreError::Stopped);
+        }
         output.column(ColumnId::Tombstones, merge.tombstones())?;
         output.column(ColumnId::CreatedAt, merge.created_at().map(f64::to_le_bytes))?;
         output.column(ColumnId::Pos, le_bytes(&indexes.pos))?;
@@ -119,7 +126,8 @@ pub(crate) fn seal(place: &Place<'_>, merge: &Merge<'_>, id: u64) -> Result<(Run
         output.column(ColumnId::MetadataText, texts.text.chunks(WRITE_BYTES))?;
         output.column(ColumnId::FilterSubject, [&indexes.filters[0]])?;
         output.column(ColumnId::FilterPredicateObject, [&indexes.filters[1]])?;
-        output.column(ColumnId::FilterObject, [&indexes.filters[2]])
+        output.column(ColumnId::FilterObject, [&indexes.filters[2]])?;
+        Ok(())
     });
     let head = match result {
         Ok(head) => head,
@@ -158,7 +166,7 @@ fn write_file(
     path: &Path,
     spec: &mut RunSpec,
     skeleton: &hdf5::Skeleton,
-    fill: impl FnOnce(&mut Output<'_>) -> Result<(), DiskError>,
+    fill: impl FnOnce(&mut Output<'_>) -> Result<(), StoreError>,
 ) -> Result<Vec<u8>, StoreError> {
     let file = place.disk.open(path, Open::Create)?;
     file.set_len(skeleton.file_len)?;

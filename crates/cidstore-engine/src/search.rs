@@ -2,8 +2,11 @@
 //!
 //! CIDs are mostly hashes, so a guess by value lands close; but 2-lane CIDs share 16 leading zero
 //! bytes and small ones share 31, so the guess is made on the eight bytes after what the current
-//! bounds have in common, and every second step halves the range whatever the values are. Skew may
-//! cost speed, never correctness, nor more than about 2 log2 n steps.
+//! bounds have in common. Among n uniform values it is off by about √n rows; a second guess, from
+//! there, by about the square root of that; a third look a little further on the other side of the
+//! key leaves a short range. So few pages are touched, which in a mapped file is what costs. Where
+//! values are not uniform that fails, and a fourth look halves the range whatever they are: skew may
+//! cost speed, never correctness, nor more than about 4 log2 n looks.
 
 use crate::order::{Key, Order, Row};
 use std::cmp::Ordering;
@@ -72,19 +75,37 @@ impl<'a> Sorted<'a> {
 
     /// Position, within `low..high`, of the first row that compares greater than `bar` with `key`.
     fn partition(&self, key: &Key, bar: Ordering, mut low: usize, mut high: usize) -> usize {
-        let mut guess = true;
-        while low < high {
-            let middle = if guess && high - low >= GUESS_ROWS_MIN {
-                self.guess(key, low, high)
+        let before = |at: usize| self.order.compare(self.row(at), key) <= bar;
+        // Narrows the range by what the row at `at` says.
+        let look = |at: usize, low: &mut usize, high: &mut usize| {
+            let is_before = before(at);
+            if is_before {
+                *low = at + 1;
             } else {
-                low + (high - low) / 2
-            };
-            guess = !guess;
-            if self.order.compare(self.row(middle), key) <= bar {
-                low = middle + 1;
-            } else {
-                high = middle;
+                *high = at;
             }
+            is_before
+        };
+        while high - low >= GUESS_ROWS_MIN {
+            let first = self.guess(key, low, high);
+            look(first, &mut low, &mut high);
+            if low == high {
+                break;
+            }
+            let second = self.guess(key, low, high);
+            // Rows with a part in common come in groups, which makes the error several times larger.
+            let error = 4 * first.abs_diff(second).isqrt() + 16;
+            let bracketed = if look(second, &mut low, &mut high) {
+                low + error < high && !look(low + error, &mut low, &mut high)
+            } else {
+                low + error < high && look(high - error, &mut low, &mut high)
+            };
+            if !bracketed && low < high {
+                look(low + (high - low) / 2, &mut low, &mut high);
+            }
+        }
+        while low < high {
+            look(low + (high - low) / 2, &mut low, &mut high);
         }
         low
     }

@@ -284,16 +284,6 @@ impl Reader {
     pub fn store_id(&self) -> [u8; 16] {
         self.shared.store_id
     }
-
-    /// Gives back the pages of run files that lookups made resident. They stay in the page cache, so
-    /// that the next lookup finds them there; what it costs is a minor fault for each 16 pages.
-    pub fn release_mapped(&self) {
-        for run in &self.snapshot().runs {
-            // One column of a file is enough to know the file.
-            run.triples.spo.release_file();
-            run.tombstones.spo.release_file();
-        }
-    }
 }
 
 impl Shared {

@@ -29,6 +29,7 @@ fn options(nonce: u64) -> StoreOptions {
         memory_fan_in: 3,
         tidy_rows_max: 16,
         file_fan_in: 3,
+        eager_rows_max: 100,
         run_rows_max: 150,
     }
 }
