@@ -6,19 +6,21 @@ use crate::exit::{Exit, Fatal};
 use crate::health::Phase;
 use crate::http;
 use crate::limits;
-use crate::maintenance::{Maintenance, Requests};
+use crate::merging::Merging;
 use crate::mirror;
 use crate::pool::Pool;
 use crate::publisher::Publisher;
 use crate::push::{Push, Rejected};
-use crate::req::{Event, Req};
+use crate::req::{Event, Replies, Req};
+use crate::resident;
+use crate::sealing::{Requests, Sealing};
 use crate::service::Service;
 use crate::shared::{Engine, Shared};
 use crate::signals;
 use crate::transport::{self, Mailbox, Sizes, SocketOptions, Transport, Wake};
 use crate::writer::Writer;
 use cidstore_disk::{Disk, LockError, RealDisk, StoreLock};
-use cidstore_engine::{Store, StoreOptions};
+use cidstore_engine::{MergeStop, Store, StoreOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -180,6 +182,7 @@ struct Daemon {
     publisher_wake: Arc<Wake>,
     publisher_may_end: Arc<AtomicBool>,
     mirror: Option<(watch::Sender<bool>, tokio::task::JoinHandle<()>)>,
+    merge_stop: MergeStop,
     endpoints: Endpoints,
 }
 
@@ -210,7 +213,7 @@ fn store_options(config: &Config) -> Result<StoreOptions, Fatal> {
         segment_bytes: config.wal_segment_bytes.0,
         batch_rows_max: config.batch_triples_max,
         seal_rows: config.promotion_threshold,
-        memory_rows_max: config.promotion_threshold.saturating_mul(2).max(config.batch_triples_max),
+        memory_rows_max: config.promotion_threshold.saturating_mul(2),
         ..defaults
     })
 }
@@ -241,7 +244,8 @@ impl Daemon {
         }
         let engine = Engine { reader: store.reader(), log: store.log() };
         shared.visible.advance(report.last_seq);
-        let maintainer = store.maintainer();
+        let (sealer, merger) = store.maintainer().split();
+        let merge_stop = merger.stopper();
         assert!(shared.engine.set(engine).is_ok(), "the store is opened once");
         // Before anything is appended: it compares its cursor with the log.
         let mirror = mirror::open(&shared, disk, &beside(&config.data_path, ".mirror"))
@@ -272,15 +276,20 @@ impl Daemon {
         let (router, puller, socket, endpoints) = bind(&transport, config)?;
 
         let mut threads = Threads { notes, running: Vec::new() };
-        let writer = Writer::new(Arc::clone(&shared), store, Arc::clone(&replies), rejected.clone());
+        let direct = Arc::new(Replies::new(Arc::clone(&shared), router.clone(), Arc::clone(&replies)));
+        let writer = Writer::new(Arc::clone(&shared), store, Arc::clone(&direct), rejected.clone());
         threads.start("writer", move || {
             writer.run();
             Ok::<(), String>(())
         })?;
-        let maintenance =
-            Maintenance::new(Arc::clone(&shared), maintainer, Arc::clone(&requests), Arc::clone(&replies));
-        threads.start("maintenance", move || {
-            maintenance.run();
+        let sealing = Sealing::new(Arc::clone(&shared), sealer, Arc::clone(&requests), Arc::clone(&replies));
+        threads.start("seal", move || {
+            sealing.run();
+            Ok::<(), String>(())
+        })?;
+        let merging = Merging::new(Arc::clone(&shared), merger);
+        threads.start("merge", move || {
+            merging.run();
             Ok::<(), String>(())
         })?;
         let publisher =
@@ -296,8 +305,15 @@ impl Daemon {
             rejected,
         };
         threads.start("push", move || push.run())?;
-        let req =
-            Req::new(Arc::clone(&shared), service, router, Arc::clone(&replies), pool, Arc::clone(&requests));
+        let req = Req::new(
+            Arc::clone(&shared),
+            service,
+            router,
+            Arc::clone(&replies),
+            direct,
+            pool,
+            Arc::clone(&requests),
+        );
         threads.start("req", move || req.run())?;
         let mirror = mirror.map(|mirror| {
             let (stop, stopped) = watch::channel(false);
@@ -311,6 +327,7 @@ impl Daemon {
             pool: pool_threads,
             requests,
             replies,
+            merge_stop,
             publisher_wake,
             publisher_may_end,
             mirror,
@@ -350,8 +367,10 @@ impl Daemon {
     /// Until a signal, or a thread that ended without being asked.
     fn wait(&self, noted: &Receiver<Note>) -> Result<(), Fatal> {
         let watchdog = sd_notify::watchdog_enabled();
+        let mut resident = resident::Bound::default();
         loop {
             let tick = watchdog.map_or(TICK, |every| TICK.min(every / 3));
+            let tick = resident.look(&self.shared.engine().reader, tick);
             match noted.recv_timeout(tick) {
                 Ok(Note::Signal(signal)) => {
                     tracing::info!(signal, "ending in order; a second signal ends at once");
@@ -388,6 +407,9 @@ impl Daemon {
     fn finish(&mut self, http_stop: &watch::Sender<bool>) {
         let shared = &self.shared;
         shared.stop.want();
+        // Not needed to end in order, and its processor is: what is abandoned is merged another time.
+        self.merge_stop.stop();
+        shared.merging.ring();
         // What had arrived by push is in the queue when this returns.
         self.threads.join("push");
         // Requests that come now are told that it is over.
@@ -396,8 +418,9 @@ impl Daemon {
         self.publisher_may_end.store(true, Ordering::Release);
         self.publisher_wake.notify();
         self.requests.finish();
-        shared.maintenance.ring();
-        self.threads.join("maintenance");
+        shared.sealing.ring();
+        self.threads.join("seal");
+        self.threads.join("merge");
         self.threads.join("pub");
         // Every reply is in the mailbox before this.
         self.replies.push(Event::Finish);

@@ -15,13 +15,35 @@ pub enum Phase {
     Stopping = 2,
 }
 
+/// Work in the background that is tried again when it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Rows from memory into run files.
+    Seal,
+    /// Run files into fewer.
+    Merge,
+}
+
+impl Work {
+    /// All of it.
+    pub const ALL: [Self; 2] = [Self::Seal, Self::Merge];
+
+    /// For messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seal => "sealing rows into a run file",
+            Self::Merge => "merging run files",
+        }
+    }
+}
+
 /// What the parts know about themselves, for `/ready` and `/status`.
 #[derive(Default)]
 pub struct Health {
     phase: AtomicU8,
     full: AtomicBool,
     latched: Mutex<Option<String>>,
-    maintenance: Mutex<Option<String>>,
+    troubles: [Mutex<Option<String>>; 2],
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -63,18 +85,18 @@ impl Health {
         self.full.load(Ordering::Acquire)
     }
 
-    /// What the last step of sealing and merging failed with; `None` when it went well. Returns
-    /// whether that is news.
-    pub fn set_maintenance(&self, error: Option<String>) -> bool {
-        let mut last = lock(&self.maintenance);
+    /// What the last step of this work failed with; `None` when it went well. Returns whether that is
+    /// news.
+    pub fn set_trouble(&self, work: Work, error: Option<String>) -> bool {
+        let mut last = lock(&self.troubles[work as usize]);
         let news = *last != error;
         *last = error;
         news
     }
 
-    /// What sealing or merging fails with.
-    pub fn maintenance(&self) -> Option<String> {
-        lock(&self.maintenance).clone()
+    /// What this work fails with.
+    pub fn trouble(&self, work: Work) -> Option<String> {
+        lock(&self.troubles[work as usize]).clone()
     }
 
     /// Why the daemon is not ready to take mutations and queries.

@@ -146,6 +146,11 @@ impl Publisher {
             match self.socket.receive()? {
                 None => break,
                 Some(Subscription::Added { topic, from }) => {
+                    if self.nobody_listens() {
+                        // Before `announced` catches up, so that nothing from now on is left out.
+                        self.shared.visible.listen(true);
+                        self.announced = self.shared.visible.seq();
+                    }
                     let max = self.shared.config.pub_topics_max;
                     if !self.topics.add(topic, from, max)
                         && let (Some(fd), Some(connections)) = (from, self.shared.connections.get())
@@ -155,7 +160,12 @@ impl Publisher {
                         tracing::warn!(limit = max, "subscriber disconnected: too many topics");
                     }
                 }
-                Some(Subscription::Removed { topic }) => self.topics.remove(&topic),
+                Some(Subscription::Removed { topic }) => {
+                    self.topics.remove(&topic);
+                    if self.nobody_listens() {
+                        self.shared.visible.listen(false);
+                    }
+                }
                 Some(Subscription::Garbage) => self.shared.metrics.subscriber_garbage_total.one(),
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! Small reads are answered right here, since an index lookup costs microseconds and a change of
 //! threads costs tens. Mutations go to the writer, large reads and large messages to the pool; what
-//! they make of them comes back through the mailbox, many at each wake-up.
+//! they make of them comes back through the mailbox, many at each wake-up. The writer sends a few
+//! replies itself, which spares them that way ([`Replies`]).
 //!
 //! **Invariants**
 //! - Every request that is received gets exactly one reply, unless its client has left or does not
@@ -12,19 +13,22 @@
 //! - Mutations of one client reach the writer in the order in which they came.
 
 mod clients;
+mod replies;
 
-use crate::maintenance::Requests;
 use crate::pool::{Pool, Task};
 use crate::pulse::Organ;
 use crate::queue::{Refused, Side};
-use crate::service::{self, Answer, Service};
+use crate::sealing::Requests;
+use crate::service::{self, Service};
 use crate::shared::{Shared, now};
-use crate::transport::{Incoming, Mailbox, Result, Route, Router, Sent};
+use crate::transport::{Incoming, Mailbox, Result, Route, Router};
 use crate::writer::{Failure, Job, Recipient};
 use cidstore_engine::Outcome;
 use cidstore_proto::{Command, Encoding, ErrorCode, MutateKind, Rejection, Request, RequestId};
 use cidstore_types::TripleHash;
-use clients::Clients;
+use clients::{Clients, Place};
+pub use replies::Replies;
+use replies::SMALL_REPLY_BYTES;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,12 +42,9 @@ const READ_SHARE: usize = 8;
 const TICK_MS: u32 = 500;
 /// At the end: how long requests that had arrived may take.
 const DRAIN: Duration = Duration::from_secs(1);
-/// A reply up to this size is copied by libzmq and bounded by the high-water mark; a larger one is
-/// counted in bytes.
-const SMALL_REPLY_BYTES: usize = 1024;
 
 /// Where a reply goes and what it must carry.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Addressee {
     /// The client.
     pub route: Route,
@@ -53,6 +54,8 @@ pub struct Addressee {
     pub request_id: Option<RequestId>,
     /// When the request was taken from the socket.
     pub received: Instant,
+    /// Its place among the client's requests under way, while it is with another thread.
+    pub place: Option<Place>,
 }
 
 /// A mutation's reply to be.
@@ -82,7 +85,7 @@ pub enum Event {
     Written(Box<Ticket>, std::result::Result<Outcome, Failure>),
     /// The pool: a large message was decoded.
     Decoded(Box<Raw>, std::result::Result<Request, Rejection>),
-    /// The pool or the maintenance thread: an encoded reply.
+    /// The pool or the thread that seals: an encoded reply.
     Answered {
         /// Where it goes.
         to: Addressee,
@@ -91,7 +94,7 @@ pub enum Event {
         /// Whether it is an error.
         refused: bool,
     },
-    /// Writer and maintenance have ended: refuse what needs them, end when all replies are out.
+    /// Writer and sealing have ended: refuse what needs them, end when all replies are out.
     Finish,
 }
 
@@ -101,8 +104,9 @@ pub struct Req {
     service: Arc<Service>,
     router: Router,
     mailbox: Arc<Mailbox<Event>>,
+    replies: Arc<Replies>,
     pool: Pool,
-    maintenance: Arc<Requests>,
+    sealing: Arc<Requests>,
     clients: Clients,
     /// Reused for each reply.
     buffer: Vec<u8>,
@@ -117,12 +121,13 @@ impl Req {
         service: Arc<Service>,
         router: Router,
         mailbox: Arc<Mailbox<Event>>,
+        replies: Arc<Replies>,
         pool: Pool,
-        maintenance: Arc<Requests>,
+        sealing: Arc<Requests>,
     ) -> Self {
         let clients = Clients::default();
         let buffer = Vec::new();
-        Self { shared, service, router, mailbox, pool, maintenance, clients, buffer, finish_until: None }
+        Self { shared, service, router, mailbox, replies, pool, sealing, clients, buffer, finish_until: None }
     }
 
     /// Works until [`Event::Finish`], and what was under way then is answered.
@@ -223,27 +228,28 @@ impl Req {
         let (route, received) = (raw.incoming.route, raw.received);
         match decoded {
             Ok(Request { encoding, request_id, command }) => {
-                self.dispatch(Addressee { route, encoding, request_id, received }, command, bytes)
+                let to = Addressee { route, encoding, request_id, received, place: None };
+                self.dispatch(to, command, bytes)
             }
             Err(Rejection { encoding, request_id, code, message }) => {
-                let to = Addressee { route, encoding, request_id, received };
+                let to = Addressee { route, encoding, request_id, received, place: None };
                 self.refuse(&to, code, &message)
             }
         }
     }
 
-    fn dispatch(&mut self, to: Addressee, command: Command, bytes: usize) -> Result<()> {
+    fn dispatch(&mut self, mut to: Addressee, command: Command, bytes: usize) -> Result<()> {
         match command {
             Command::Mutate { mutation, kind } => self.mutate(to, mutation, kind, bytes),
             Command::Checkpoint => {
                 if self.finish_until.is_some() {
                     return self.refuse(&to, ErrorCode::Unavailable, "shutting down");
                 }
-                if !self.enter(&to)? {
+                if !self.enter(&mut to)? {
                     return Ok(());
                 }
-                self.maintenance.checkpoint(to);
-                self.shared.maintenance.ring();
+                self.sealing.checkpoint(to);
+                self.shared.sealing.ring();
                 Ok(())
             }
             command => {
@@ -263,7 +269,7 @@ impl Req {
                         "too many large reads of this client under way",
                     );
                 }
-                if !self.enter(&to)? {
+                if !self.enter(&mut to)? {
                     self.clients.leave_read(&to.route.client);
                     return Ok(());
                 }
@@ -271,9 +277,9 @@ impl Req {
                 match self.pool.submit(Task::Read(Box::new((to, command)), snapshot)) {
                     Ok(()) => Ok(()),
                     Err(Task::Read(read, _)) => {
-                        let (to, _) = *read;
+                        let (mut to, _) = *read;
                         self.clients.leave_read(&to.route.client);
-                        self.clients.leave(&to.route.client);
+                        to.place = None;
                         self.refuse(&to, ErrorCode::Overloaded, "too many large reads under way")
                     }
                     Err(Task::Decode(_)) => unreachable!("the pool gives back what it was given"),
@@ -284,7 +290,7 @@ impl Req {
 
     fn mutate(
         &mut self,
-        to: Addressee,
+        mut to: Addressee,
         mutation: cidstore_types::Mutation,
         kind: MutateKind,
         bytes: usize,
@@ -292,7 +298,7 @@ impl Req {
         if let Some(why) = self.shared.health.latched() {
             return self.refuse(&to, ErrorCode::Unavailable, &format!("read-only: {why}"));
         }
-        if !self.enter(&to)? {
+        if !self.enter(&mut to)? {
             return Ok(());
         }
         let hash = service::hash_of(&mutation, kind);
@@ -301,8 +307,8 @@ impl Req {
         match self.shared.queue.try_push(job, bytes, Side::Request) {
             Ok(()) => Ok(()),
             Err((refused, job)) => {
-                let Recipient::Client(ticket) = job.to else { return Ok(()) };
-                self.clients.leave(&ticket.to.route.client);
+                let Recipient::Client(mut ticket) = job.to else { return Ok(()) };
+                ticket.to.place = None;
                 match refused {
                     Refused::Full => {
                         self.refuse(&ticket.to, ErrorCode::Overloaded, "the writer's queue is full")
@@ -314,8 +320,9 @@ impl Req {
     }
 
     /// Counts a request as under way, or refuses it.
-    fn enter(&mut self, to: &Addressee) -> Result<bool> {
-        if self.clients.enter(&to.route.client, self.shared.config.requests_per_client_max) {
+    fn enter(&mut self, to: &mut Addressee) -> Result<bool> {
+        to.place = self.clients.enter(&to.route.client, self.shared.config.requests_per_client_max);
+        if to.place.is_some() {
             return Ok(true);
         }
         self.refuse(to, ErrorCode::Overloaded, "too many requests of this client under way")?;
@@ -324,21 +331,23 @@ impl Req {
 
     fn event(&mut self, event: Event) -> Result<()> {
         match event {
-            Event::Written(ticket, result) => {
-                self.clients.leave(&ticket.to.route.client);
+            Event::Written(mut ticket, result) => {
+                ticket.to.place = None;
                 let mut buffer = std::mem::take(&mut self.buffer);
                 buffer.clear();
                 service::mutation_reply(&ticket, result.as_ref(), &mut buffer);
-                self.reply(&ticket.to, buffer, result.is_err())
+                let replied = self.reply(&ticket.to, buffer, result.is_err());
+                self.replies.dequeued();
+                replied
             }
             Event::Decoded(raw, decoded) => {
                 let (client, bytes) = (raw.incoming.route.client.clone(), raw.incoming.payload.len());
                 self.decoded(*raw, decoded)?;
                 self.next_in_line(&client, bytes)
             }
-            Event::Answered { to, bytes, refused } => {
+            Event::Answered { mut to, bytes, refused } => {
+                to.place = None;
                 self.clients.leave_read(&to.route.client);
-                self.clients.leave(&to.route.client);
                 self.reply(&to, bytes, refused)
             }
             Event::Finish => {
@@ -356,6 +365,7 @@ impl Req {
             route: raw.incoming.route,
             request_id: None,
             received: raw.received,
+            place: None,
         };
         self.refuse(&to, code, message)
     }
@@ -371,40 +381,26 @@ impl Req {
     }
 
     /// Sends an encoded reply, unless the client has too many bytes not taken.
-    fn reply(&mut self, to: &Addressee, mut bytes: Vec<u8>, mut refused: bool) -> Result<()> {
-        let metrics = &self.shared.metrics;
-        let sent = if bytes.len() <= SMALL_REPLY_BYTES {
-            let sent = self.router.send(&to.route, &bytes)?;
+    fn reply(&mut self, to: &Addressee, mut bytes: Vec<u8>, refused: bool) -> Result<()> {
+        if bytes.len() <= SMALL_REPLY_BYTES {
+            let replied = self.replies.small(to, &bytes, refused);
             self.buffer = bytes;
-            sent
-        } else {
-            let mine = self.clients.outstanding(&to.route.client);
-            let all = &self.shared.outstanding;
-            let config = &self.shared.config;
-            let over = |held: usize, max: usize| held > 0 && held + bytes.len() > max;
-            if over(mine.bytes(), config.reply_bytes_per_client_max.len())
-                || over(all.bytes(), config.reply_bytes_max.len())
-            {
-                let Answer { bytes: error, .. } = service::overloaded_reply(to);
-                bytes = error;
-                refused = true;
-                metrics.requests_overload_total.one();
-                self.router.send(&to.route, &bytes)?
-            } else {
-                // A buffer keeps what it grew to; the reply must not keep more than it counts.
-                bytes.shrink_to_fit();
-                self.router.send_tracked(&to.route, bytes, [mine, Arc::clone(all)])?
-            }
-        };
-        metrics.request_seconds.add(to.received.elapsed());
-        if refused {
-            metrics.requests_refused_total.one();
+            return replied;
         }
-        match sent {
-            Sent::Done => metrics.replies_total.one(),
-            Sent::Gone => metrics.replies_gone_total.one(),
-            Sent::Full => metrics.replies_dropped_total.one(),
+        let mine = self.clients.outstanding(&to.route.client);
+        let all = &self.shared.outstanding;
+        let config = &self.shared.config;
+        let over = |held: usize, max: usize| held > 0 && held + bytes.len() > max;
+        if over(mine.bytes(), config.reply_bytes_per_client_max.len())
+            || over(all.bytes(), config.reply_bytes_max.len())
+        {
+            self.shared.metrics.requests_overload_total.one();
+            return self.replies.small(to, &service::overloaded_reply(to).bytes, true);
         }
+        // A buffer keeps what it grew to; the reply must not keep more than it counts.
+        bytes.shrink_to_fit();
+        let sent = self.router.send_tracked(&to.route, bytes, [mine, Arc::clone(all)])?;
+        self.replies.count(to, sent, refused);
         Ok(())
     }
 }

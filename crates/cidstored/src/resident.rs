@@ -3,36 +3,66 @@
 //! Lookups map pages of run files, sixteen at a fault, and nothing takes them away while the machine
 //! has memory to spare. They are the page cache's, and the kernel may have them back at any time, but
 //! they count as the process's own in every tool that an operator looks at, and against a container's
-//! limit. So they are given back when there are too many: they stay in the page cache, and the next
-//! lookup maps them again.
+//! limit. So they are given back when there are too many, one file after the other: they stay in the
+//! page cache, and the next lookup maps them again. That takes some microseconds a lookup, so no more
+//! is given back than must be.
 
 use cidstore_engine::Reader;
 use std::time::Duration;
 
-/// Resident bytes of mapped files above which they are given back.
-const MAPPED_RESIDENT_BYTES_MAX: u64 = 256 << 20;
+/// Resident bytes, of whatever kind, above which mapped files are given back.
+const RESIDENT_BYTES_MAX: u64 = 576 << 20;
+/// What mapped files, this program's code included, may have in any case.
+const MAPPED_BYTES_MIN: u64 = 128 << 20;
 
-/// How often to look, in a store whose run files are larger than that.
+/// How often to look, in a store that is large enough.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How long the maintenance thread may sleep, given how long it would.
-pub fn sleep_at_most(reader: &Reader, idle: Duration) -> Duration {
-    let files = reader.stats().file_bytes;
-    if files > MAPPED_RESIDENT_BYTES_MAX { idle.min(LOOK_EVERY) } else { idle }
+/// Resident bytes of this process.
+#[derive(Debug, Clone, Copy)]
+struct Resident {
+    all: u64,
+    /// Those that belong to files, this program's own code included.
+    mapped: u64,
 }
 
-/// Gives pages of run files back if too many are resident.
-pub fn bound(reader: &Reader) {
-    if mapped_resident_bytes().is_some_and(|bytes| bytes > MAPPED_RESIDENT_BYTES_MAX) {
-        reader.release_mapped();
+impl Resident {
+    /// What `statm` says (`proc(5)`).
+    fn now() -> Option<Self> {
+        let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+        let mut pages = statm.split_whitespace().skip(1).map_while(|field| field.parse::<u64>().ok());
+        let page = rustix::param::page_size() as u64;
+        Some(Self { all: pages.next()? * page, mapped: pages.next()? * page })
+    }
+
+    fn is_too_much(self) -> bool {
+        self.all > RESIDENT_BYTES_MAX && self.mapped > MAPPED_BYTES_MIN
     }
 }
 
-/// Resident bytes that belong to files, this program's own code included (`proc(5)`, `statm`).
-fn mapped_resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_whitespace().nth(2)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+/// Gives pages of run files back when too many are resident.
+#[derive(Default)]
+pub struct Bound {
+    /// Which run is next.
+    next: usize,
+}
+
+impl Bound {
+    /// Looks, and gives back. Returns how long not to look again, at most `idle`.
+    pub fn look(&mut self, reader: &Reader, idle: Duration) -> Duration {
+        let runs = reader.snapshot();
+        if reader.stats().file_bytes <= MAPPED_BYTES_MIN {
+            return idle;
+        }
+        for _ in 0..runs.runs_len() {
+            if !Resident::now().is_some_and(Resident::is_too_much) {
+                break;
+            }
+            runs.release_mapped(self.next);
+            self.next = (self.next + 1) % runs.runs_len();
+        }
+        idle.min(LOOK_EVERY)
+    }
 }
 
 #[cfg(test)]
@@ -41,7 +71,8 @@ mod tests {
 
     #[test]
     fn resident_bytes_of_files_are_known() {
-        let bytes = mapped_resident_bytes().expect("Linux says how much is resident");
-        assert!((1 << 12..1 << 32).contains(&bytes), "{bytes}");
+        let Resident { all, mapped } = Resident::now().expect("Linux says how much is resident");
+        assert!((1 << 12..1 << 32).contains(&mapped), "{mapped}");
+        assert!((mapped..1 << 34).contains(&all), "{all}");
     }
 }

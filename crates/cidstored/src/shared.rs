@@ -46,9 +46,11 @@ pub struct Shared {
     pub connections: OnceLock<Arc<Connections>>,
     /// Large replies that no client has taken yet.
     pub outstanding: Arc<Outstanding>,
-    /// Work for the maintenance thread.
-    pub maintenance: Bell,
-    /// Log before this one may be removed, in the judgement of the maintenance thread.
+    /// Work for the thread that seals.
+    pub sealing: Bell,
+    /// Work for the thread that merges.
+    pub merging: Bell,
+    /// Log before this one may be removed, in the judgement of the thread that seals.
     pub removable: AtomicU64,
     /// What the publisher still reads of the log: everything from here on.
     pub published: AtomicU64,
@@ -74,7 +76,8 @@ impl Shared {
             mirror: Arc::new(MirrorState::new()),
             connections: OnceLock::new(),
             outstanding: Arc::default(),
-            maintenance: Bell::default(),
+            sealing: Bell::default(),
+            merging: Bell::default(),
             removable: AtomicU64::new(0),
             published: AtomicU64::new(Seq::MAX),
             pulses: Pulses::default(),
@@ -119,7 +122,8 @@ impl Bell {
         let rung = self.rung.lock().expect("a panic ends the process");
         let waited = self.condition.wait_timeout_while(rung, at_most, |rung| !*rung);
         *waited.expect("a panic ends the process").0 = false;
-        self.hint.store(false, Ordering::Release);
+        // A swap: who found the bell rung and left it did its work before, and the waiter sees that.
+        self.hint.swap(false, Ordering::AcqRel);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::transport::Wake;
 use cidstore_types::Seq;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
@@ -11,22 +11,36 @@ use tokio::sync::watch;
 pub struct Visible {
     seq: AtomicU64,
     publisher: OnceLock<Arc<Wake>>,
+    /// Whether the publisher is to be woken: without subscribers that would take a processor from
+    /// the reply that is on its way at just that moment.
+    listened: AtomicBool,
     watchers: watch::Sender<Seq>,
 }
 
 impl Default for Visible {
     fn default() -> Self {
-        Self { seq: AtomicU64::new(0), publisher: OnceLock::new(), watchers: watch::Sender::new(0) }
+        Self {
+            seq: AtomicU64::new(0),
+            publisher: OnceLock::new(),
+            listened: AtomicBool::new(false),
+            watchers: watch::Sender::new(0),
+        }
     }
 }
 
 impl Visible {
     /// The last visible mutation.
     pub fn seq(&self) -> Seq {
-        self.seq.load(Ordering::Acquire)
+        self.seq.load(Ordering::SeqCst)
     }
 
-    /// Has a wake notified at each advance, beside the watchers.
+    /// Whether the publisher's wake is to be notified at each advance. After saying so, an advance
+    /// is notified or was seen before: both sides write first and read then, in one order for all.
+    pub fn listen(&self, listened: bool) {
+        self.listened.store(listened, Ordering::SeqCst);
+    }
+
+    /// The publisher's wake.
     pub fn notify(&self, wake: &Arc<Wake>) {
         let _ = self.publisher.set(Arc::clone(wake));
     }
@@ -38,8 +52,10 @@ impl Visible {
 
     /// Everything up to `seq` is visible.
     pub fn advance(&self, seq: Seq) {
-        self.seq.store(seq, Ordering::Release);
-        if let Some(wake) = self.publisher.get() {
+        self.seq.store(seq, Ordering::SeqCst);
+        if self.listened.load(Ordering::SeqCst)
+            && let Some(wake) = self.publisher.get()
+        {
             wake.notify();
         }
         self.watchers.send_replace(seq);

@@ -5,11 +5,11 @@
 //! so the group's size follows the load.
 
 use crate::config::Durability;
+use crate::health::Work;
 use crate::pulse::Organ;
 use crate::push::Rejected;
-use crate::req::{Event, Ticket};
+use crate::req::{Replies, Ticket};
 use crate::shared::Shared;
-use crate::transport::Mailbox;
 use cidstore_engine::{Outcome, Store, StoreError};
 use cidstore_proto::{ErrorCode, RequestId};
 use cidstore_types::{Mutation, Seq};
@@ -23,12 +23,24 @@ const IDLE: Duration = Duration::from_millis(500);
 /// How long commits wait for rows to be sealed before the next look.
 const MEMORY_FULL_WAIT: Duration = Duration::from_millis(5);
 
+/// A mutation of at most so many triples is one that its client waits for before it sends the next.
+const SINGLE_ROWS_MAX: usize = 8;
+
 /// A mutation and who hears what became of it.
 pub struct Job {
     /// What to do.
     pub mutation: Mutation,
     /// Who is told.
     pub to: Recipient,
+}
+
+impl Job {
+    fn is_single(&self) -> bool {
+        match &self.mutation {
+            Mutation::Batch(batch) => batch.rows.len() <= SINGLE_ROWS_MAX,
+            Mutation::DeleteMatching { .. } => true,
+        }
+    }
 }
 
 /// Who hears what became of a mutation.
@@ -52,7 +64,7 @@ pub struct Failure {
 pub struct Writer {
     shared: Arc<Shared>,
     store: Store,
-    replies: Arc<Mailbox<Event>>,
+    replies: Arc<Replies>,
     rejected: Rejected,
     /// With durability by interval: when the log was synced last, and whether it has grown since.
     synced: Instant,
@@ -61,7 +73,7 @@ pub struct Writer {
 
 impl Writer {
     /// A writer of the store.
-    pub fn new(shared: Arc<Shared>, store: Store, replies: Arc<Mailbox<Event>>, rejected: Rejected) -> Self {
+    pub fn new(shared: Arc<Shared>, store: Store, replies: Arc<Replies>, rejected: Rejected) -> Self {
         Self { shared, store, replies, rejected, synced: Instant::now(), dirty: false }
     }
 
@@ -74,7 +86,18 @@ impl Writer {
         let mut jobs: Vec<Job> = Vec::new();
         let mut mutations: Vec<Mutation> = Vec::new();
         let mut recipients: Vec<Recipient> = Vec::new();
-        while shared.queue.take(&mut jobs, items, bytes, self.idle_time()) {
+        let spin = Duration::from_micros(config.spin_us.into());
+        let mut single = false;
+        loop {
+            let idle_since = Instant::now();
+            if single {
+                shared.queue.spin(spin);
+            }
+            if !shared.queue.take(&mut jobs, items, bytes, self.idle_time()) {
+                break;
+            }
+            // One small mutation soon after the other: most likely the next one is on its way.
+            single = matches!(&jobs[..], [job] if job.is_single()) && idle_since.elapsed() < spin;
             shared.pulses.beat(Organ::Writer);
             if !linger.is_zero() && !jobs.is_empty() && jobs.len() < items {
                 std::thread::sleep(linger);
@@ -118,12 +141,12 @@ impl Writer {
     /// When sealing fails: memory stays bounded, so mutations are refused until it works again.
     fn wait_for_memory(&self) -> Result<(), Failure> {
         while self.store.memory_is_full() {
-            if let Some(why) = self.shared.health.maintenance() {
+            if let Some(why) = self.shared.health.trouble(Work::Seal) {
                 let message = format!("rows in memory cannot be sealed: {why}");
                 return Err(Failure { code: ErrorCode::StorageFull, message: message.into() });
             }
             self.shared.pulses.beat(Organ::Writer);
-            self.shared.maintenance.ring();
+            self.shared.sealing.ring();
             std::thread::sleep(MEMORY_FULL_WAIT);
         }
         Ok(())
@@ -214,23 +237,21 @@ impl Writer {
         let mut written = Vec::with_capacity(recipients.len());
         for (recipient, result) in recipients.drain(..).zip(results) {
             match (recipient, result) {
-                (Recipient::Client(ticket), result) => written.push(Event::Written(ticket, result)),
+                (Recipient::Client(ticket), result) => written.push((ticket, result)),
                 (Recipient::Subscribers(_), Ok(_)) => {}
                 (Recipient::Subscribers(request_id), Err(failure)) => {
                     self.rejected.tell(request_id, failure.code, &failure.message);
                 }
             }
         }
-        if !written.is_empty() {
-            self.replies.extend(written);
-        }
+        self.replies.tell(written);
     }
 
     /// What is done when the replies are out.
     fn after_commit(&mut self) {
         self.store.tidy();
         if self.shared.engine().reader.stats().memory_rows >= self.shared.config.promotion_threshold {
-            self.shared.maintenance.ring();
+            self.shared.sealing.ring();
         }
         if let Durability::Interval(every) = self.shared.config.durability
             && self.dirty

@@ -1,5 +1,6 @@
 //! The state of each part as JSON.
 
+use crate::health::Work;
 use crate::shared::{Shared, now};
 use axum::Json;
 use axum::extract::State;
@@ -48,8 +49,10 @@ fn storage(shared: &Shared) -> Check {
             let stats = engine.reader.stats();
             if shared.health.is_full() {
                 (Level::Degraded, "no room: mutations are refused until there is".into())
-            } else if let Some(error) = shared.health.maintenance() {
-                (Level::Degraded, format!("cannot seal or merge: {error}"))
+            } else if let Some((work, error)) =
+                Work::ALL.into_iter().find_map(|work| Some((work, shared.health.trouble(work)?)))
+            {
+                (Level::Degraded, format!("{} fails: {error}", work.name()))
             } else {
                 let rows = stats.memory_rows + stats.file_rows;
                 (

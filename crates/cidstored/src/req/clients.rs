@@ -1,15 +1,30 @@
-//! What each client has under way. A client that has nothing under way has no entry.
+//! What each client has under way.
 
 use super::Raw;
 use crate::transport::Outstanding;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Entries at which idle ones are looked for; later at twice as many as were left.
+const SWEEP_AT: usize = 1024;
+
+/// One of the places that a client has for requests under way; free again when it is dropped, by
+/// whichever thread answers.
+#[derive(Debug)]
+pub struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
 
 /// One client.
 #[derive(Default)]
 struct Client {
-    /// Requests with the writer, the pool or the maintenance thread.
-    under_way: usize,
+    /// Requests with the writer, the pool or the thread that seals.
+    under_way: Arc<AtomicUsize>,
     /// Those of them that wait for the pool to read.
     reading: usize,
     /// A message of it is being decoded in the pool.
@@ -21,25 +36,39 @@ struct Client {
 }
 
 impl Client {
+    fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::Acquire)
+    }
+
     fn is_idle(&self) -> bool {
-        self.under_way == 0
+        self.under_way() == 0
             && self.reading == 0
             && !self.decoding
             && self.outstanding.as_ref().is_none_or(|outstanding| outstanding.bytes() == 0)
     }
 }
 
-/// All clients that have something under way.
-#[derive(Default)]
+/// All clients that have something under way, and some that had.
 pub struct Clients {
     clients: HashMap<Box<[u8]>, Client>,
+    sweep_at: usize,
     /// Bytes of the messages that are being decoded or wait in line.
     waiting_bytes: usize,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self { clients: HashMap::new(), sweep_at: SWEEP_AT, waiting_bytes: 0 }
+    }
 }
 
 impl Clients {
     fn get(&mut self, id: &[u8]) -> &mut Client {
         if !self.clients.contains_key(id) {
+            if self.clients.len() >= self.sweep_at {
+                self.sweep();
+                self.sweep_at = SWEEP_AT.max(2 * self.clients.len());
+            }
             self.clients.insert(id.into(), Client::default());
         }
         self.clients.get_mut(id).expect("inserted above")
@@ -51,12 +80,15 @@ impl Clients {
         }
     }
 
-    /// Counts a request as under way, unless there are `max`.
-    pub fn enter(&mut self, id: &[u8], max: usize) -> bool {
-        let client = self.get(id);
-        let room = client.under_way < max;
-        client.under_way += usize::from(room);
-        room
+    /// A place for a request of the client, unless `max` are taken.
+    pub fn enter(&mut self, id: &[u8], max: usize) -> Option<Place> {
+        let taken = &self.get(id).under_way;
+        // Only this thread takes places.
+        if taken.load(Ordering::Acquire) >= max {
+            return None;
+        }
+        taken.fetch_add(1, Ordering::Relaxed);
+        Some(Place(Arc::clone(taken)))
     }
 
     /// Counts a read as waiting for the pool, unless there are `max`: one client must not fill the
@@ -78,19 +110,11 @@ impl Clients {
         }
     }
 
-    /// A request is answered.
-    pub fn leave(&mut self, id: &[u8]) {
-        if let Some(client) = self.clients.get_mut(id) {
-            client.under_way = client.under_way.saturating_sub(1);
-            self.forget_if_idle(id);
-        }
-    }
-
     /// Requests of the client that are not answered.
     pub fn in_flight(&self, id: &[u8]) -> usize {
         self.clients
             .get(id)
-            .map_or(0, |client| client.under_way + client.line.len() + usize::from(client.decoding))
+            .map_or(0, |client| client.under_way() + client.line.len() + usize::from(client.decoding))
     }
 
     /// Whether a message of the client is being decoded, so that later ones must wait.
@@ -134,7 +158,7 @@ impl Clients {
 
     /// Whether no request is with another thread.
     pub fn nothing_under_way(&self) -> bool {
-        self.clients.values().all(|client| client.under_way == 0 && !client.decoding)
+        self.clients.values().all(|client| client.under_way() == 0 && !client.decoding)
     }
 
     /// Forgets clients that have taken their last large reply.
@@ -173,18 +197,31 @@ mod tests {
     #[test]
     fn requests_under_way_are_bounded_for_each_client() {
         let mut clients = Clients::default();
-        assert!(clients.enter(b"a", 2) && clients.enter(b"a", 2));
-        assert!(!clients.enter(b"a", 2));
-        assert!(clients.enter(b"b", 2));
-        clients.leave(b"a");
-        assert!(clients.enter(b"a", 2));
-        for id in [b"a", b"a", b"b"] {
-            clients.leave(id);
-        }
+        let places = [clients.enter(b"a", 2).unwrap(), clients.enter(b"a", 2).unwrap()];
+        assert!(clients.enter(b"a", 2).is_none());
+        let other = clients.enter(b"b", 2).unwrap();
+        // Another thread answers.
+        std::thread::spawn(move || drop(places)).join().unwrap();
+        assert!(!clients.nothing_under_way());
+        drop((clients.enter(b"a", 2).unwrap(), other));
+        assert!(clients.nothing_under_way());
+        clients.sweep();
         assert!(clients.clients.is_empty());
         // A reply that nobody holds any more leaves an entry for the next sweep at most.
         drop(clients.outstanding(b"a"));
         clients.sweep();
         assert!(clients.clients.is_empty());
+    }
+
+    #[test]
+    fn clients_that_come_and_go_leave_a_bounded_number_of_entries() {
+        let mut clients = Clients::default();
+        let stays = clients.enter(b"stays", 1).unwrap();
+        for i in 0..10 * SWEEP_AT {
+            drop(clients.enter(&i.to_be_bytes(), 1).unwrap());
+        }
+        assert!(clients.clients.len() <= SWEEP_AT + 1, "{}", clients.clients.len());
+        assert_eq!(clients.in_flight(b"stays"), 1);
+        drop(stays);
     }
 }

@@ -42,6 +42,10 @@ impl Wake {
         self.pending.load(Ordering::Acquire)
     }
 
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
     pub(super) fn poll_item(&self) -> zeromq::PollItem<'_> {
         zeromq::PollItem::from_fd(self.fd.as_raw_fd(), zeromq::POLLIN)
     }

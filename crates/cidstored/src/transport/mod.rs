@@ -114,7 +114,8 @@ impl Transport {
         at: &[&str],
     ) -> Result<(Router, Vec<String>)> {
         let (socket, bound) = self.bound("req", zeromq::ROUTER, options, sizes, at)?;
-        Ok((Router::new(socket), bound))
+        let router = Router::new(socket).map_err(failed("ask the descriptor of", "req"))?;
+        Ok((router, bound))
     }
 
     /// A PULL bound to the address.

@@ -1,9 +1,16 @@
 //! The socket of requests and replies.
+//!
+//! One thread receives. Any thread that has a reply may send it: that spares the reply a change of
+//! threads. libzmq allows a socket in one thread at a time, with a full fence in between; the lock
+//! is both.
 
 use super::tracked::{self, Outstanding, Payload};
-use super::{Ready, Result, Sent, TransportError, Wake, receive, wait};
-use std::sync::Arc;
-use zeromq::{DONTWAIT, Message, SNDMORE, Socket};
+use super::{Ready, Result, Sent, TransportError, Wake, receive};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard};
+use zeromq::{DONTWAIT, Message, POLLIN, SNDMORE, Socket};
 
 /// Routing frames that a request may pass through on its way (one per broker), with the delimiter.
 const ENVELOPE_FRAMES_MAX: usize = 8;
@@ -39,36 +46,85 @@ pub struct Incoming {
 }
 
 /// A ROUTER socket.
-pub struct Router {
-    socket: Socket,
+#[derive(Clone)]
+pub struct Router(Arc<Inner>);
+
+struct Inner {
+    socket: Mutex<Socket>,
+    /// What libzmq signals when something happened to the socket (`ZMQ_FD`).
+    events: RawFd,
 }
 
 impl Router {
-    pub(super) fn new(socket: Socket) -> Self {
-        Self { socket }
+    pub(super) fn new(socket: Socket) -> zeromq::Result<Self> {
+        let events = socket.get_fd()?;
+        Ok(Self(Arc::new(Inner { socket: Mutex::new(socket), events })))
     }
 
-    /// Waits for a request or the wake.
+    fn lock(&self) -> MutexGuard<'_, Socket> {
+        self.0.socket.lock().expect("a panic ends the process")
+    }
+
+    /// Waits until there may be a request, or the wake is called.
+    ///
+    /// libzmq signals its descriptor once for what happens, and any call may take the signal away
+    /// (zmq_getsockopt(3), `ZMQ_FD`). So the socket is asked first; and who sends from another
+    /// thread calls [`Router::nudge`] after.
     ///
     /// # Errors
     /// When the socket is no more.
     pub fn wait(&self, wake: &Wake, timeout_ms: u32) -> Result<Ready> {
-        wait(&self.socket, wake, timeout_ms)
+        if self.is_readable()? || wake.is_pending() {
+            return Ok(Ready { socket: true, woken: wake.is_pending() });
+        }
+        // SAFETY: libzmq's descriptor is open for as long as its socket, which `self` holds.
+        let events = unsafe { BorrowedFd::borrow_raw(self.0.events) };
+        let mut fds = [PollFd::new(&events, PollFlags::IN), PollFd::new(wake.fd(), PollFlags::IN)];
+        let timeout =
+            Timespec { tv_sec: (timeout_ms / 1000).into(), tv_nsec: (timeout_ms % 1000 * 1_000_000).into() };
+        match rustix::event::poll(&mut fds, Some(&timeout)) {
+            Ok(_) => Ok(Ready { socket: !fds[0].revents().is_empty(), woken: !fds[1].revents().is_empty() }),
+            // A signal arrived; the caller looks at its own state and comes back.
+            Err(Errno::INTR) => Ok(Ready::default()),
+            Err(errno) => {
+                let source = zeromq::Error::from_raw(errno.raw_os_error());
+                Err(TransportError { op: "wait on", at: "req".into(), source })
+            }
+        }
+    }
+
+    fn is_readable(&self) -> Result<bool> {
+        let asked = self.lock().get_events();
+        let failed = |source| TransportError { op: "ask the state of", at: "req".into(), source };
+        asked.map(|events| events.contains(POLLIN)).map_err(failed)
+    }
+
+    /// To be called after sending by a thread that does not receive: wakes the one that does, if a
+    /// request has come meanwhile.
+    ///
+    /// # Errors
+    /// When the socket is no more.
+    pub fn nudge(&self, wake: &Wake) -> Result<()> {
+        if self.is_readable()? {
+            wake.notify();
+        }
+        Ok(())
     }
 
     /// The next request, if there is one.
     ///
     /// # Errors
     /// When the socket is no more.
-    pub fn receive(&mut self) -> Result<Option<Incoming>> {
+    pub fn receive(&self) -> Result<Option<Incoming>> {
+        let socket = &*self.lock();
         let mut id = Message::new();
-        if !receive(&self.socket, &mut id)? {
+        if !receive(socket, &mut id)? {
             return Ok(None);
         }
         let client: Box<[u8]> = id[..].into();
         let mut frame = Message::new();
         // The usual two shapes first: a payload, or the delimiter and a payload.
-        if !id.get_more() || !receive(&self.socket, &mut frame)? {
+        if !id.get_more() || !receive(socket, &mut frame)? {
             let route = Route { client, envelope: Envelope::Bare };
             return Ok(Some(Incoming { route, payload: Payload(Message::new()), frames: 0 }));
         }
@@ -82,7 +138,7 @@ impl Router {
         let mut more = true;
         while more {
             let mut next = Message::new();
-            if !receive(&self.socket, &mut next)? {
+            if !receive(socket, &mut next)? {
                 break;
             }
             more = next.get_more();
@@ -109,9 +165,9 @@ impl Router {
     ///
     /// # Errors
     /// When the socket is no more.
-    pub fn send(&mut self, route: &Route, payload: &[u8]) -> Result<Sent> {
-        let sent = self.head(route).and_then(|()| self.socket.send(payload, DONTWAIT));
-        outcome(sent)
+    pub fn send(&self, route: &Route, payload: &[u8]) -> Result<Sent> {
+        let socket = self.lock();
+        outcome(head(&socket, route).and_then(|()| socket.send(payload, DONTWAIT)))
     }
 
     /// Sends a large reply without copying it, counted on both counters until libzmq has done with it.
@@ -119,30 +175,29 @@ impl Router {
     /// # Errors
     /// When the socket is no more.
     pub fn send_tracked(
-        &mut self,
+        &self,
         route: &Route,
         payload: Vec<u8>,
         counters: [Arc<Outstanding>; 2],
     ) -> Result<Sent> {
-        let sent =
-            self.head(route).and_then(|()| tracked::send(&mut self.socket, payload, counters, DONTWAIT));
-        outcome(sent)
+        let mut socket = self.lock();
+        outcome(head(&socket, route).and_then(|()| tracked::send(&mut socket, payload, counters, DONTWAIT)))
     }
+}
 
-    /// All frames before the payload. The first one decides: once libzmq has taken it, it takes the
-    /// rest of the message.
-    fn head(&self, route: &Route) -> zeromq::Result<()> {
-        let flags = DONTWAIT | SNDMORE;
-        self.socket.send(&route.client[..], flags)?;
-        match &route.envelope {
-            Envelope::Bare => Ok(()),
-            Envelope::Delimited => self.socket.send(&b""[..], flags),
-            Envelope::Routed(ids) => {
-                for id in ids {
-                    self.socket.send(&id[..], flags)?;
-                }
-                self.socket.send(&b""[..], flags)
+/// Sends all frames before the payload. The first one decides: once libzmq has taken it, it takes the
+/// rest of the message.
+fn head(socket: &Socket, route: &Route) -> zeromq::Result<()> {
+    let flags = DONTWAIT | SNDMORE;
+    socket.send(&route.client[..], flags)?;
+    match &route.envelope {
+        Envelope::Bare => Ok(()),
+        Envelope::Delimited => socket.send(&b""[..], flags),
+        Envelope::Routed(ids) => {
+            for id in ids {
+                socket.send(&id[..], flags)?;
             }
+            socket.send(&b""[..], flags)
         }
     }
 }

@@ -57,7 +57,7 @@ fn shake_hands(address: &str, kind: &str) -> TcpStream {
     stream
 }
 
-fn next(router: &mut Router, wake: &Wake) -> Incoming {
+fn next(router: &Router, wake: &Wake) -> Incoming {
     loop {
         if let Some(incoming) = router.receive().unwrap() {
             return incoming;
@@ -69,7 +69,7 @@ fn next(router: &mut Router, wake: &Wake) -> Incoming {
 #[test]
 fn a_reply_mirrors_the_envelope_of_its_request() {
     let transport = Transport::new(1, 100).unwrap();
-    let (mut router, at) = transport.router(&options(), SIZES, &[ANY]).unwrap();
+    let (router, at) = transport.router(&options(), SIZES, &[ANY]).unwrap();
     let wake = Wake::new().unwrap();
     let dealer = client(zeromq::DEALER, &at[0]);
     let cases: [(Frames<'_>, usize, &[u8], Frames<'_>); 8] = [
@@ -84,7 +84,7 @@ fn a_reply_mirrors_the_envelope_of_its_request() {
     ];
     for (sent, frames, payload, envelope) in cases {
         dealer.send_multipart(sent, 0).unwrap();
-        let incoming = next(&mut router, &wake);
+        let incoming = next(&router, &wake);
         assert_eq!((incoming.frames, &incoming.payload[..]), (frames, payload), "{sent:?}");
         assert_eq!(router.send(&incoming.route, b"reply").unwrap(), Sent::Done);
         let mut expected: Vec<&[u8]> = envelope.to_vec();
@@ -93,7 +93,7 @@ fn a_reply_mirrors_the_envelope_of_its_request() {
     }
     let many = vec![&b"x"[..]; 10_000];
     dealer.send_multipart(many, 0).unwrap();
-    assert_eq!(next(&mut router, &wake).frames, 10_000);
+    assert_eq!(next(&router, &wake).frames, 10_000);
     let route = Route { client: (*b"nobody").into(), envelope: Envelope::Delimited };
     assert_eq!(router.send(&route, b"reply").unwrap(), Sent::Gone);
     transport.connections().stop();
@@ -102,33 +102,33 @@ fn a_reply_mirrors_the_envelope_of_its_request() {
 #[test]
 fn connections_beyond_the_limit_are_closed_and_places_come_free_again() {
     let transport = Transport::new(1, 5).unwrap();
-    let (mut router, at) = transport.router(&options(), SIZES, &[ANY]).unwrap();
+    let (router, at) = transport.router(&options(), SIZES, &[ANY]).unwrap();
     let connections = transport.connections();
     let req = client(zeromq::REQ, &at[0]);
     let wake = Wake::new().unwrap();
-    let echo = |router: &mut Router, req: &zeromq::Socket| {
+    let echo = |router: &Router, req: &zeromq::Socket| {
         req.send("x", 0).unwrap();
         let incoming = next(router, &wake);
         router.send(&incoming.route, b"y").unwrap();
         assert_eq!(req.recv_bytes(0).unwrap(), b"y");
     };
-    echo(&mut router, &req);
+    echo(&router, &req);
     let address = at[0].strip_prefix("tcp://").unwrap();
     let raw: Vec<TcpStream> = (0..50).map(|_| TcpStream::connect(address).unwrap()).collect();
     until("46 refused", || connections.refused() == 46);
     // The one that was there before is served as ever.
-    echo(&mut router, &req);
+    echo(&router, &req);
     drop(raw);
     until("places free", || connections.open() == 1);
     let other = client(zeromq::REQ, &at[0]);
-    echo(&mut router, &other);
+    echo(&router, &other);
     connections.stop();
 }
 
 #[test]
 fn a_lying_frame_header_and_a_silent_handshake_end_the_connection() {
     let transport = Transport::new(1, 100).unwrap();
-    let (mut router, at) = transport.router(&options(), SIZES, &[ANY]).unwrap();
+    let (router, at) = transport.router(&options(), SIZES, &[ANY]).unwrap();
     let address = at[0].strip_prefix("tcp://").unwrap();
     let closed = |mut stream: TcpStream| {
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -146,7 +146,7 @@ fn a_lying_frame_header_and_a_silent_handshake_end_the_connection() {
     let mut stream = shake_hands(address, "DEALER");
     stream.write_all(b"\x00\x02hi").unwrap();
     let wake = Wake::new().unwrap();
-    assert_eq!(&next(&mut router, &wake).payload[..], b"hi");
+    assert_eq!(&next(&router, &wake).payload[..], b"hi");
     stream.write_all(&[2, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3]).unwrap();
     closed(stream);
     assert!(router.receive().unwrap().is_none());
@@ -193,5 +193,56 @@ fn a_publisher_tells_topics_their_connection_and_who_does_not_read() {
 
     assert!(transport.connections().end(fd), "the connection is ours to end");
     assert!(!transport.connections().end(0), "standard input is not");
+    transport.connections().stop();
+}
+
+#[test]
+fn replies_from_another_thread_cost_no_request() {
+    // While one thread receives, another one sends every reply: it takes libzmq's signals away, and
+    // a request that came meanwhile must not stay unseen.
+    let transport = Transport::new(1, 100).unwrap();
+    let (router, at) = transport.router(&options(), SIZES, &[ANY]).unwrap();
+    let wake = Arc::new(Wake::new().unwrap());
+    let (routes, replies) = std::sync::mpsc::channel::<Route>();
+    let sender = {
+        let (router, wake) = (router.clone(), Arc::clone(&wake));
+        std::thread::spawn(move || {
+            for route in replies {
+                assert_eq!(router.send(&route, b"reply").unwrap(), Sent::Done);
+                router.nudge(&wake).unwrap();
+            }
+        })
+    };
+    const CLIENTS: usize = 4;
+    const REQUESTS: usize = 3_000;
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let at = at[0].clone();
+            std::thread::spawn(move || {
+                let req = client(zeromq::REQ, &at);
+                for _ in 0..REQUESTS {
+                    req.send("x", 0).unwrap();
+                    assert_eq!(req.recv_bytes(0).unwrap(), b"reply");
+                }
+            })
+        })
+        .collect();
+    let mut received = 0;
+    while received < CLIENTS * REQUESTS {
+        let ready = router.wait(&wake, 60_000).unwrap();
+        assert!(ready.socket || ready.woken, "slept through a request after {received}");
+        if ready.woken {
+            wake.clear();
+        }
+        while let Some(incoming) = router.receive().unwrap() {
+            received += 1;
+            routes.send(incoming.route).unwrap();
+        }
+    }
+    drop(routes);
+    sender.join().unwrap();
+    for client in clients {
+        client.join().unwrap();
+    }
     transport.connections().stop();
 }

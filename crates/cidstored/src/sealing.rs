@@ -1,11 +1,12 @@
-//! The one thread that seals and merges, and that says how much of the log is still needed.
+//! The thread that seals memory into run files, and that says how much of the log is still needed.
 
+use crate::health::Work;
 use crate::req::{Addressee, Event};
-use crate::resident;
+use crate::retry::Retry;
 use crate::service;
 use crate::shared::Shared;
 use crate::transport::Mailbox;
-use cidstore_engine::{Maintainer, Step};
+use cidstore_engine::{Sealer, Step};
 use cidstore_types::Seq;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,8 +14,6 @@ use std::time::{Duration, Instant};
 
 /// How long the thread sleeps without work; the writer and requests wake it.
 const IDLE: Duration = Duration::from_secs(1);
-/// Longest pause after a step that failed; the first is the shortest.
-const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(30)];
 
 /// What others ask of the thread.
 #[derive(Default)]
@@ -40,23 +39,24 @@ impl Requests {
 }
 
 /// The thread's own state.
-pub struct Maintenance {
+pub struct Sealing {
     shared: Arc<Shared>,
-    maintainer: Maintainer,
+    sealer: Sealer,
     requests: Arc<Requests>,
     replies: Arc<Mailbox<Event>>,
-    pause: Duration,
+    retry: Retry,
 }
 
-impl Maintenance {
-    /// Maintenance of a store.
+impl Sealing {
+    /// Sealing of a store.
     pub fn new(
         shared: Arc<Shared>,
-        maintainer: Maintainer,
+        sealer: Sealer,
         requests: Arc<Requests>,
         replies: Arc<Mailbox<Event>>,
     ) -> Self {
-        Self { shared, maintainer, requests, replies, pause: PAUSES[0] }
+        let retry = Retry::new(Work::Seal, Arc::clone(&shared));
+        Self { shared, sealer, requests, replies, retry }
     }
 
     /// Works until it is asked to finish.
@@ -72,10 +72,8 @@ impl Maintenance {
             }
             let wait = self.step();
             self.judge_log();
-            let reader = &self.shared.engine().reader;
-            resident::bound(reader);
             if !wait.is_zero() {
-                self.shared.maintenance.wait(resident::sleep_at_most(reader, wait));
+                self.shared.sealing.wait(wait);
             }
         }
     }
@@ -83,7 +81,7 @@ impl Maintenance {
     fn checkpoint(&mut self, asked: Vec<Addressee>) {
         let start = Instant::now();
         let before = self.shared.engine().reader.sealed_seq();
-        let result = self.maintainer.checkpoint();
+        let result = self.sealer.checkpoint();
         match &result {
             Ok(seq) => {
                 if *seq > before {
@@ -91,9 +89,11 @@ impl Maintenance {
                     self.shared.metrics.seal_seconds.add(start.elapsed());
                 }
                 tracing::info!(seq, "everything up to here is sealed");
-                self.went_well();
+                self.retry.went_well();
+                self.shared.merging.ring();
             }
-            Err(error) => self.went_wrong(&error.to_string(), "seal"),
+            // The next step waits for its own turn, and for no longer.
+            Err(error) => drop(self.retry.after(error)),
         }
         let replies = asked.into_iter().map(|to| {
             let bytes = service::checkpoint_reply(&to, result.as_ref());
@@ -105,44 +105,20 @@ impl Maintenance {
     /// One piece of work. Returns how long to wait for the next.
     fn step(&mut self) -> Duration {
         let start = Instant::now();
-        match self.maintainer.step() {
-            Ok(Step::Idle) => {
-                self.went_well();
-                IDLE
-            }
+        match self.sealer.step() {
             Ok(Step::Sealed { rows, sealed_seq }) => {
                 self.shared.metrics.seals_total.one();
                 self.shared.metrics.seal_seconds.add(start.elapsed());
                 tracing::debug!(rows, sealed_seq, elapsed = ?start.elapsed(), "sealed");
-                self.went_well();
+                self.retry.went_well();
+                self.shared.merging.ring();
                 Duration::ZERO
             }
-            Ok(Step::Merged { runs, rows }) => {
-                self.shared.metrics.merges_total.one();
-                tracing::debug!(runs, rows, elapsed = ?start.elapsed(), "merged");
-                self.went_well();
-                Duration::ZERO
+            Ok(_) => {
+                self.retry.went_well();
+                IDLE
             }
-            Err(error) => {
-                self.went_wrong(&error.to_string(), "seal or merge");
-                let pause = self.pause;
-                self.pause = (self.pause * 2).min(PAUSES[1]);
-                pause
-            }
-        }
-    }
-
-    fn went_well(&mut self) {
-        self.pause = PAUSES[0];
-        if self.shared.health.set_maintenance(None) {
-            tracing::info!("sealing and merging work again");
-        }
-    }
-
-    fn went_wrong(&self, error: &str, what: &str) {
-        self.shared.metrics.maintenance_errors_total.one();
-        if self.shared.health.set_maintenance(Some(error.into())) {
-            tracing::error!(error, "cannot {what}; nothing is lost, trying again");
+            Err(error) => self.retry.after(&error),
         }
     }
 
