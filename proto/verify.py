@@ -338,6 +338,10 @@ class Request:
         return {**self.batch_insert(), "created_at": {}, "metadata": {}}
 
     def delete(self):
+        # A part that a mistake made null must not widen what is deleted.
+        for name in ("s", "p", "o", "key", "value"):
+            if name in self.fields and self.get(name) is None:
+                raise Refused(400, name)
         if self.get("key") is not None or self.get("value") is not None:
             self.only("key", "value")
             return {"s": self.part("key", True), "p": "00" * 32, "o": self.part("value")}
@@ -388,8 +392,6 @@ def read_request(data):
         encoding, value = values(data)
     except Unreadable:
         return {"error_code": 400, "syntax": True}
-    if depth(value) > DEPTH_MAX:
-        return {"error_code": 400, "syntax": True}
     tag = None
     try:
         if not isinstance(value, Pairs):
@@ -407,6 +409,10 @@ def read_request(data):
             tag_fault = Refused(400, "request_id")
         if tag_fault:
             tag = None
+        # The request's own map is the first level.
+        for key, inner in value:
+            if depth(key) >= DEPTH_MAX or depth(inner) >= DEPTH_MAX:
+                raise Refused(413, key if isinstance(key, str) else "")
         fields = value.only("", FIELDS)
         if tag_fault:
             raise tag_fault
@@ -565,6 +571,8 @@ def good_requests(binary):
             "request_id": "insert-1",
         },
     )
+    yield "query with nulls", {"command": "query", "s": None, "p": p, "o": None, "limit": None, "key": None}
+    yield "count with nulls", {"command": "count", "s": None, "p": None, "o": o}
     yield (
         "insert with nulls",
         {"command": "insert", "s": s, "p": p, "o": o, "key": None, "provenance": None, "confidence": None, "created_at": None},
@@ -646,6 +654,12 @@ def bad_requests(binary):
     yield "insert without value", {"command": "insert", "key": s}
     yield "delete of everything", {"command": "delete"}
     yield "delete of everything, with null", {"command": "delete", "s": None}
+    yield "delete of a predicate, with null", {"command": "delete", "s": None, "p": p}
+    yield "delete of an object, with nulls", {"command": "delete", "s": None, "p": None, "o": o, "request_id": 7}
+    yield "delete of a key, with null", {"command": "delete", "key": s, "value": None}
+    yield "delete of a subject, with a null key", {"command": "delete", "s": s, "key": None}
+    yield "insert with a null object", {"command": "insert", "s": s, "p": p, "o": None}
+    yield "insert with a null value", {"command": "insert", "key": s, "value": None}
     yield "delete by value alone", {"command": "delete", "value": s}
     yield "query by key", {"command": "query", "key": s}
     yield "query for no rows", {"command": "query", "limit": 0}
@@ -675,6 +689,9 @@ def bad_requests(binary):
     for _ in range(20):
         deep = [deep]
     yield "too deep", {"command": "ping", "x": deep}
+    yield "provenance too deep", {"command": "insert", **row, "provenance": {"a": deep}, "request_id": "r"}
+    yield "rows too deep", {"command": "batch_insert", "triples": [row, {**row, "provenance": {"a": deep}}]}
+    yield "a request_id too deep", {"command": "ping", "request_id": deep}
     if binary:
         yield "31 bytes", {"command": "count", "p": bytes(31)}
         yield "95 bytes", {"command": "batch_insert", "packed": bytes(95)}

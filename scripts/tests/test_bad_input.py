@@ -192,22 +192,25 @@ def test_maps_inside_maps(daemon, neighbour, context, levels):
     sock = raw_dealer(context, daemon)
     insert = msgpack.packb({"command": "insert", "s": S, "p": P, "o": O})
     for nested in (b"\x81\xa1a" * levels + b"\xc0", b"\x91" * levels + b"\xc0", b"\xde\x00\x01\xa1a" * levels + b"\xc0"):
-        for request in (
-            nested,
-            b"\x85" + insert[1:] + b"\xaaprovenance" + nested,
-            b"\x85" + insert[1:] + b"\xa7unknown" + nested,
-            b"\x82\xa7command\xa4ping\xaarequest_id" + nested,
+        for field, request in (
+            ("provenance", b"\x85" + insert[1:] + b"\xaaprovenance" + nested),
+            ("unknown", b"\x85" + insert[1:] + b"\xa7unknown" + nested),
+            ("request_id", b"\x82\xa7command\xa4ping\xaarequest_id" + nested),
+            ("triples", b"\x82\xa7command\xacbatch_insert\xa7triples\x91" + nested),
         ):
-            assert one_reply(sock, [request])["error_code"] in (400, 413)
+            error(one_reply(sock, [request]), 413, field, "at byte", "limit is 16")
+            error(one_reply(sock, [request[:-1]]), 400)  # cut off, it is no message
+        # A request is a map.
+        error(one_reply(sock, [nested]), 400 if nested[0] == 0x91 else 413)
     for opened, closed in (('{"a":', "}"), ("[", "]")):
         nested = opened * levels + "1" + closed * levels
-        for request in (
-            f'{{"command":"insert","s":"{S}","p":"{P}","o":"{O}","provenance":{{"x":{nested}}}}}',
-            f'{{"command":"ping","unknown":{nested}}}',
-            f'{{"command":"insert","s":{nested}}}',
-            '{"a":' * levels,
+        for field, request in (
+            ("provenance", f'{{"command":"insert","s":"{S}","p":"{P}","o":"{O}","provenance":{{"x":{nested}}}}}'),
+            ("unknown", f'{{"command":"ping","unknown":{nested}}}'),
+            ("s", f'{{"command":"insert","s":{nested}}}'),
         ):
-            assert one_reply(sock, [request.encode()])["error_code"] in (400, 413)
+            error(one_reply(sock, [request.encode()]), 413, field, "at byte", "limit is 16")
+        error(one_reply(sock, [('{"a":' * levels).encode()]), 400)
 
 
 def test_lengths_that_lie(daemon, neighbour, context, make_client):

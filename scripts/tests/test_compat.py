@@ -561,6 +561,10 @@ def test_error_codes(make_daemon, make_client, encoding):
     deep = 1
     for _ in range(20):
         deep = [deep]
-    assert client.call("insert", **good, provenance={"a": deep})["error_code"] in (400, 413)
+    error(client.call("insert", **good, provenance={"a": deep}), 413, "provenance", "limit is 16")
+    for part in "spo":  # a part that a mistake made null is no "all of them"
+        error(client.call("delete", **{**good, part: None}), 400, part, "null")
+        error(client.call("insert", **{**good, part: None}), 400, part, "null")
+    error(client.call("delete", key=good["s"], value=None), 400, "value", "null")
     error(client.call("frobnicate"), 501, "frobnicate")
     assert client.ok("count") == {"status": "ok", "count": 0, "as_of": 0, "version": "1.0"}

@@ -25,8 +25,8 @@ enum Segment {
     Index(usize),
 }
 
-/// How far the message can still be read behind the fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How far the message can still be read behind the fault; the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// Not at all: the bytes make no sense from here on.
     Syntax,
@@ -51,8 +51,9 @@ impl Fault {
     /// Too many containers inside each other.
     #[cold]
     pub fn depth(offset: usize, limit: usize) -> Self {
-        let message = format!("at byte {offset}: more than {limit} maps and arrays inside each other");
-        Self::new(Kind::Depth, ErrorCode::Malformed, message)
+        let message =
+            format!("at byte {offset}: too many maps and arrays inside each other: the limit is {limit}");
+        Self::new(Kind::Depth, ErrorCode::TooLarge, message)
     }
 
     /// A value that cannot be.

@@ -66,7 +66,7 @@ pub(crate) struct Fields<S> {
     /// Where the value starts; 0, where the map itself starts, stands for "absent".
     at: [usize; Field::NAMES.len()],
     rows: Option<(Field, Fallible<Option<Rows>>)>,
-    /// The first that was found.
+    /// The first of the worst kind that was found.
     fault: Option<Fault>,
 }
 
@@ -80,8 +80,11 @@ impl<'a, S: Source<'a>> Fields<S> {
         fields
     }
 
+    /// Keeps the first of the worst kind: bytes that make no sense are that, however deep they are.
     fn note(&mut self, fault: Fault) {
-        self.fault.get_or_insert(fault);
+        if self.fault.as_ref().is_none_or(|known| fault.kind() < known.kind()) {
+            self.fault = Some(fault);
+        }
     }
 
     fn walk(&mut self, limits: &Limits, decode_rows: bool) -> Fallible<()> {
@@ -156,6 +159,11 @@ impl<'a, S: Source<'a>> Fields<S> {
     /// The first fault of the message as such.
     pub fn take_fault(&mut self) -> Option<Fault> {
         self.fault.take()
+    }
+
+    /// Whether the field is there and null.
+    pub fn is_null(&self, field: Field) -> bool {
+        self.at[field as usize] != 0 && self.value(field).is_none()
     }
 
     /// The message at the field's value; `None` if it is absent or null.

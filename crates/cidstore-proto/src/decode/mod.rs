@@ -104,6 +104,8 @@ const SUBJECTS: [Field; 8] =
     [Field::S, Field::P, Field::O, Field::Key, Field::Value, Field::Triples, Field::Entries, Field::Packed];
 const SPO: [Field; 3] = [Field::S, Field::P, Field::O];
 const KEY_VALUE: [Field; 2] = [Field::Key, Field::Value];
+/// What is wrong with a part of a triple that has to be given.
+const NULL: &str = "found null: expected a CID";
 const BATCH: [Field; 3] = [Field::Triples, Field::Entries, Field::Packed];
 
 struct Reader<'l, S> {
@@ -177,7 +179,8 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
     }
 
     fn required_cid(&self, field: Field) -> Fallible<Cid> {
-        self.cid(field)?.ok_or_else(|| Fault::invalid("missing").field(field.name()))
+        let missing = || Fault::invalid(if self.fields.is_null(field) { NULL } else { "missing" });
+        self.cid(field)?.ok_or_else(|| missing().field(field.name()))
     }
 
     fn insert(&self) -> Fallible<Command> {
@@ -203,6 +206,10 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
     }
 
     fn delete(&self) -> Fallible<Command> {
+        // A part that a client's mistake made null must not widen what is deleted.
+        if let Some(field) = SPO.into_iter().chain(KEY_VALUE).find(|field| self.fields.is_null(*field)) {
+            return Err(Fault::invalid(NULL).field(field.name()));
+        }
         let pattern = if KEY_VALUE.into_iter().any(|field| self.has(field)) {
             self.only("delete", &KEY_VALUE)?;
             Pattern::of_key(self.required_cid(Field::Key)?, self.cid(Field::Value)?)

@@ -87,6 +87,11 @@ fn bad() -> Vec<(&'static str, Vec<u8>)> {
         ("a lane too large", r#"{"command":"count","s":"E(18446744073709551616,0)","request_id":"r"}"#),
         ("a lane too large, as an integer", r#"{"command":"count","s":[18446744073709551616,0]}"#),
         ("a float as a lane", r#"{"command":"count","s":[1.0,0]}"#),
+        ("delete with a part that is null", r#"{"command":"delete","s":null,"p":"E(1,2)","request_id":"r"}"#),
+        ("delete with a value that is null", r#"{"command":"delete","key":"E(1,2)","value":null}"#),
+        ("delete beside the other form's null", r#"{"command":"delete","s":"E(1,2)","key":null}"#),
+        ("insert with a part that is null", r#"{"command":"insert","s":"E(1,2)","p":"E(1,2)","o":null}"#),
+        ("insert with a key that is null", r#"{"command":"insert","key":null,"value":"E(1,2)"}"#),
         ("a batch of other things", r#"{"command":"batch_insert","triples":{"s":1}}"#),
         ("bytes in JSON", r#"{"command":"query","format":"packed"}"#),
         ("truncated", r#"{"command":"ping","x":[1,2"#),
@@ -98,6 +103,14 @@ fn bad() -> Vec<(&'static str, Vec<u8>)> {
     let deep =
         format!("{{\"command\":\"ping\",\"x\":{}{},\"request_id\":5}}", "[".repeat(16), "]".repeat(16));
     all.push(("too deep", deep.into()));
+    let deep = format!(r#"{{"command":"batch_insert","triples":[{}1{}]}}"#, "[".repeat(15), "]".repeat(15));
+    all.push(("rows too deep", deep.into()));
+    let mut deep = b"\x83\xa7command\xa4ping\xa1x".to_vec();
+    deep.extend([0x91; 16]);
+    deep.extend(b"\xc0\xaarequest_id\x05");
+    all.push(("too deep", deep.clone()));
+    deep.truncate(deep.len() - 1);
+    all.push(("too deep and truncated", deep));
     for (name, bytes) in [
         ("empty", &b""[..]),
         ("garbage", b"\xc1\x00\xff"),
@@ -105,6 +118,7 @@ fn bad() -> Vec<(&'static str, Vec<u8>)> {
         ("truncated", b"\x82\xa7command\xa4ping\xa1x\xc4\x20\x00"),
         ("a length that lies", b"\x82\xa7command\xa4ping\xa1x\xdd\xff\xff\xff\xff"),
         ("text that is not UTF-8", b"\x82\xa7command\xa4ping\xa1x\xa2\xff\xfe"),
+        ("delete with a part that is null", b"\x83\xa7command\xa6delete\xa1s\xc0\xa1p\x92\x01\x02"),
         ("a CID of 31 bytes", b"\x82\xa7command\xa5count\xa1s\xc4\x1f0123456789012345678901234567890"),
         ("packed, not of 96 bytes", b"\x82\xa7command\xacbatch_insert\xa6packed\xc4\x03abc"),
         ("a negative lane", b"\x82\xa7command\xa5count\xa1s\x92\x01\xff"),
@@ -155,6 +169,25 @@ fn requests(cases: &mut Vec<Case>) {
                 });
             }
         }
+    }
+}
+
+/// Requests in forms that this implementation's own encoder never writes.
+fn written_by_hand(cases: &mut Vec<Case>) {
+    for (encoding, name, bytes) in [
+        (
+            "json",
+            "query, null is free",
+            &br#"{"command":"query","s":null,"p":"E(1,2)","o":null,"limit":null}"#[..],
+        ),
+        ("json", "count, null is free", br#"{"command":"count","s":null,"p":null,"o":"E(1,2)"}"#),
+        ("msgpack", "query, null is free", b"\x83\xa7command\xa5query\xa1s\xc0\xa1p\x92\x01\x02"),
+        ("msgpack", "count, null is free", b"\x83\xa7command\xa5count\xa1s\xc0\xa1o\x92\x01\x02"),
+    ] {
+        let request = decode_request(bytes, &Limits::default(), 0.0).expect(name);
+        let meaning = meaning::request(&request);
+        let (what, name, bytes) = ("request", name.into(), bytes.to_vec());
+        cases.push(Case { what, name, encoding, bytes, answers: None, meaning });
     }
 }
 
@@ -268,6 +301,7 @@ fn notifications(cases: &mut Vec<Case>) {
 pub fn file() -> String {
     let mut cases = Vec::new();
     requests(&mut cases);
+    written_by_hand(&mut cases);
     refused(&mut cases);
     replies(&mut cases);
     notifications(&mut cases);

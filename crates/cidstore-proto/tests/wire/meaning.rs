@@ -2,7 +2,8 @@
 //! 96 bytes, other bytes as hex digits. `proto/verify.py` makes the same of the same bytes.
 
 use cidstore_proto::{
-    Announced, Answer, Answered, Command, Facts, MutateKind, Rejection, ReplyKind, Request, RequestId,
+    Announced, Answer, Answered, Command, ErrorCode, Facts, MutateKind, Rejection, ReplyKind, Request,
+    RequestId,
 };
 use cidstore_types::{Batch, Cid, Metadata, Mutation, Op, Pattern, Triple};
 use serde_json::{Map, Value, json};
@@ -115,14 +116,18 @@ pub fn request(request: &Request) -> Value {
 /// it is about and the request's name.
 pub fn rejection(rejection: &Rejection) -> Value {
     let code = rejection.code.number();
-    if rejection.message.contains("at byte ") {
-        return json!({"error_code": code, "syntax": true});
-    }
     // A message begins with the path of the field, if it is about one.
-    let path = match rejection.message.split_once(": ") {
+    let mut path = match rejection.message.split_once(": ") {
         Some((path, _)) if !path.contains(' ') => path,
         _ => "",
     };
+    if rejection.message.contains("at byte ") {
+        if rejection.code == ErrorCode::Malformed {
+            return json!({"error_code": code, "syntax": true});
+        }
+        // Too deep: which field of the request it is in counts, not how far the way in is told.
+        path = path.split(['.', '[']).next().unwrap_or_default();
+    }
     json!({"error_code": code, "path": path, "request_id": request_id(rejection.request_id.as_ref())})
 }
 

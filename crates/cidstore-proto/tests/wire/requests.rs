@@ -104,13 +104,44 @@ fn deletes_and_patterns() {
     };
     let one = cid([0, 0, 0, 1]);
     assert_eq!(
-        delete(json!({"op": "DELETE", "s": [0, 1], "p": null})),
+        delete(json!({"op": "DELETE", "s": [0, 1], "provenance": null})),
         Pattern { s: Some(one), ..Pattern::ALL }
     );
     assert_eq!(delete(json!({"op": "delete", "key": [0, 1]})), Pattern::of_key(one, None));
     // Also where the triple is given in full: if it is absent, nothing is written.
     let whole = delete(json!({"op": "delete", "key": [0, 1], "value": [0, 1]}));
     assert_eq!(whole, Pattern::of_key(one, Some(one)));
+}
+
+/// A part that a client's mistake made null must not widen what is deleted.
+#[test]
+fn a_part_that_is_null_is_refused_by_insert_and_delete_and_free_in_a_query() {
+    let full = json!({"s": [0, 1], "p": [0, 1], "o": [0, 1]});
+    let pair = json!({"key": [0, 1], "value": [0, 1]});
+    for (parts, whole) in [(["s", "p", "o"].as_slice(), full), (&["key", "value"], pair)] {
+        for part in parts {
+            for name in ["insert", "delete"] {
+                let mut request = whole.clone();
+                request["command"] = json!(name);
+                request[*part] = Value::Null;
+                let (code, message) = refused(&request);
+                assert_eq!(code, ErrorCode::Malformed, "{request}");
+                assert!(message.starts_with(&format!("{part}: ")) && message.contains("null"), "{message}");
+            }
+        }
+    }
+    // Also beside the other form, where it would have been of no use.
+    let (_, message) = refused(&json!({"command": "delete", "s": [0, 1], "key": null}));
+    assert!(message.starts_with("key: "), "{message}");
+    for name in ["query", "count"] {
+        let request = json!({"command": name, "s": [0, 1], "p": null, "o": null, "key": null});
+        match command(&request) {
+            Command::Query { pattern, .. } | Command::Count { pattern } => {
+                assert_eq!(pattern, Pattern { s: Some(cid([0, 0, 0, 1])), ..Pattern::ALL });
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
@@ -169,10 +200,21 @@ fn deep_nesting_is_refused_without_recursion() {
         bytes.push(0xc0);
         for message in [text.as_bytes(), &bytes] {
             let rejection = decode(message).unwrap_err();
-            assert_eq!(rejection.code, ErrorCode::Malformed);
-            assert!(rejection.message.contains("16"), "{rejection}");
+            assert_eq!(rejection.code, ErrorCode::TooLarge);
+            assert!(rejection.message.starts_with("x: at byte "), "{rejection}");
+            assert!(rejection.message.contains("the limit is 16"), "{rejection}");
+            // Cut off, it is no message at all, however deep.
+            assert_eq!(decode(&message[..message.len() - 1]).unwrap_err().code, ErrorCode::Malformed);
         }
     }
+    let rows = format!(
+        r#"{{"command":"batch_insert","request_id":7,"s":1,"s":1,"triples":[{}1{}]}}"#,
+        "[".repeat(16),
+        "]".repeat(16)
+    );
+    let rejection = decode(rows.as_bytes()).unwrap_err();
+    assert_eq!((rejection.code, rejection.request_id), (ErrorCode::TooLarge, Some(RequestId::Int(7))));
+    assert!(rejection.message.starts_with("triples"), "{}", rejection.message);
 }
 
 #[test]
