@@ -4,12 +4,14 @@ import json
 import os
 import signal
 import socket
+import threading
 import urllib.request
 
 import pytest
 import redis
 import wire
 from harness import Redis, free_port, wait_until
+from test_bad_input import MIB, RSS_MAX, rss
 from wire import cid
 
 
@@ -155,6 +157,68 @@ def test_hangs(make_daemon, make_client, redis_server):
         redis_server.process.send_signal(signal.SIGCONT)
     equal(client, redis_server)
     well(daemon)
+
+
+def test_memory_is_bounded_while_it_hangs(make_daemon, make_client, redis_server):
+    daemon = make_daemon(env=redis_server.env)
+    client = make_client(daemon)
+    fill(client, 1)
+    equal(client, redis_server)
+    redis_server.process.send_signal(signal.SIGSTOP)
+    try:
+        for batch in range(100):  # a million rows, some 300 MB as JSON
+            rows = b"".join(wire.row((cid(9, batch), cid(0, n), cid(n, 1, 1, 1))) for n in range(10_000))
+            assert client.ok("batch_insert", packed=rows)["inserted"] == 10_000
+        told(daemon)
+        peak = rss(daemon)
+        print(f"peak of resident memory: {peak / MIB:.0f} MiB")
+        assert peak < RSS_MAX
+        assert client.ok("count")["count"] > 1_000_000
+        assert daemon.stop() == 0
+    finally:
+        redis_server.process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00\xff" * 1000, b"$9223372036854775807\r\n", b"*2147483647\r\n", b"*1\r\n" * 10_000, b""])
+def test_something_else_listens_where_redis_should_be(make_daemon, make_client, answer):
+    """Whatever it says, or if it hangs up at once: it is told, writes go on, the end is in order."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ended = threading.Event()
+
+        def serve():
+            while not ended.is_set():
+                connection, _ = listener.accept()
+                with connection:
+                    connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        port = listener.getsockname()[1]
+        daemon = make_daemon(env={"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(port)})
+        client = make_client(daemon)
+        fill(client, 1)
+        told(daemon, "behind: ")
+        fill(client, 2)
+        assert rss(daemon) < RSS_MAX
+        assert daemon.stop() == 0
+        ended.set()
+
+
+@pytest.mark.parametrize("how", ["url", "fields"])
+def test_a_wrong_password_is_told_and_never_shown(make_daemon, make_client, make_redis, how):
+    server = make_redis(args=["--requirepass", "right-x1"])
+    url = {"REDIS_URL": f"redis://:wrong-x2@127.0.0.1:{server.port}/0"}
+    daemon = make_daemon(env=url if how == "url" else {**server.env, "REDIS_PASSWORD": "wrong-x2"}, args=["--log-level=trace"])
+    client = make_client(daemon)
+    fill(client, 1)
+    told(daemon)
+    assert "password" in status(daemon)[1]["output"].lower()
+    told_everywhere = [daemon.log(), json.dumps(client.ok("stats")), json.dumps(client.ok("metrics"))]
+    for path in ("/status", "/metrics", "/ready"):
+        with urllib.request.urlopen(f"{daemon.http}{path}") as answer:
+            told_everywhere.append(answer.read().decode())
+    assert daemon.stop() == 0
+    told_everywhere.append(daemon.log())
+    assert not [text for text in told_everywhere if "wrong-x2" in text]
 
 
 def test_listener_that_never_answers(make_daemon, make_client):
