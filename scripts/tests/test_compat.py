@@ -367,6 +367,15 @@ def test_changes_in_pages(client):
     assert seen[-1]["provenance"] == {"again": True}
 
 
+def test_changes_of_a_store_that_lost_its_end(daemon, make_client):
+    """Who knows of more than there is has seen another history: an empty answer would be a lie."""
+    client = make_client(daemon)
+    client.ok("batch_insert", triples=[[[0, n], [0, 1], [0, 2]] for n in range(10)])
+    assert client.ok("changes", since=10)["changes"] == []
+    for since in (11, 1000, 2**64 - 1):
+        error(client.call("changes", since=since), 410, "since", "10")
+
+
 def test_changes_of_what_the_log_no_longer_has(make_daemon, make_client):
     daemon = make_daemon(args=["--changes-retain=1", "--wal-segment-bytes=1MiB"])
     client = make_client(daemon)

@@ -41,7 +41,9 @@ impl State {
     /// Takes a notification; answers it when it is a notice for the caller.
     fn take(&mut self, notification: Notification) -> Option<Notification> {
         match notification {
-            Notification::Heartbeat { seq, .. } => self.behind |= seq > self.last,
+            // One with less may be older than what the log gave; or the store has lost its end, which
+            // the answer to the next request tells.
+            Notification::Heartbeat { seq, .. } => self.behind |= seq != self.last,
             Notification::Changes(changes) => {
                 let first = changes.first()?;
                 if first.seq > self.last + 1 {
@@ -168,9 +170,9 @@ mod tests {
         // A hole: nothing is handed out of order; the log is asked.
         assert_eq!(step(&mut state, changes(17..=18)), (vec![], true));
         assert_eq!(step(&mut state, changes(16..=18)), (vec![16, 17, 18], false));
-        // A lost last notification shows in the heartbeat. An older heartbeat says nothing.
+        // A lost last notification shows in the heartbeat, and so does a store that lost its end.
         assert_eq!(step(&mut state, heartbeat(19)), (vec![], true));
-        assert_eq!(step(&mut state, heartbeat(3)), (vec![], false));
+        assert_eq!(step(&mut state, heartbeat(3)), (vec![], true));
     }
 
     #[test]
