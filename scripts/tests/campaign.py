@@ -16,7 +16,7 @@ import time
 import msgpack
 import wire
 import zmq
-from harness import HANG_S, Client, Daemon, wait_until
+from harness import Client, Daemon, wait_until
 
 # Small, so that each round seals, merges and removes log segments.
 ARGS = [
