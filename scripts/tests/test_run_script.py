@@ -85,6 +85,19 @@ def test_what_was_stored_is_there_after_ctrl_c_and_another_run(run_script, tmp_p
         assert not os.path.exists(f"/proc/{pid}"), "the daemon has ended with the script"
 
 
+def test_ctrl_c_that_also_hits_the_scripts_own_children(run_script, tmp_path):
+    """The terminal's signal ends them too; the script still waits for the daemon, and ends as it did."""
+    lingering = tmp_path / "bin" / "cat"
+    lingering.parent.mkdir()
+    lingering.write_text("#!/bin/sh\n/bin/cat\nexec sleep 1000\n")
+    lingering.chmod(0o755)
+    run = run_script(tmp_path / "data", env={"PATH": f"{lingering.parent}:{os.environ['PATH']}"})
+    run.until("Ctrl-C stops it")
+    pid = int(re.search(r"cidstored runs, pid (\d+)", run.output).group(1))
+    assert run.ctrl_c() == 0, run.output
+    assert not os.path.exists(f"/proc/{pid}"), "the daemon has ended before the script"
+
+
 def test_the_daemons_refusal_is_passed_on(run_script, tmp_path):
     run = run_script(tmp_path, env={"CIDSTORE_DURABILITY": "perhaps"})
     assert run.rest() == 64, run.output
