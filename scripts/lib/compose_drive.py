@@ -174,6 +174,7 @@ def main():
     # Settings of whoever calls this are not meant for the project under test.
     for name in [n for n in os.environ if n.startswith(("REDIS_", "CIDSTORE_")) and n != "REDIS_IMAGE"]:
         del os.environ[name]
+    os.environ.pop("CIDSTORED_PUBLISH_ADDR", None)
     names = {
         "CIDSTORE_ZMQ_REQREP_PORT": free_port(),
         "CIDSTORE_ZMQ_PUSH_PORT": free_port(),
