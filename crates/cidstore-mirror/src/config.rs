@@ -165,15 +165,28 @@ impl MirrorConfig {
             let shown: String = scheme.chars().take(20).collect();
             return Err(wrong(format!("a URL of the scheme {shown:?}, which this version does not speak")));
         }
+        // What is not understood must not be passed over: `?ssl=true` asks for TLS elsewhere.
+        if url.expose().contains(['?', '#']) {
+            let found = "a URL with parameters ('?' or '#'; in a password these are %3F and %23)";
+            return Err(wrong(found.into()));
+        }
         // The parser's own message has no text of the URL in it.
-        url.expose().into_connection_info().map_err(|e| wrong(format!("not a usable URL ({e})")))
+        let info = url.expose().into_connection_info();
+        let info = info.map_err(|e| wrong(format!("not a usable URL ({e})")))?;
+        let login = info.redis_settings();
+        if login.username().is_some() && login.password().is_none() {
+            return Err(wrong(
+                "a URL with a user and no password (a password alone is written :password@)".into(),
+            ));
+        }
+        Ok(info)
     }
 
     fn by_fields(&self, host: &str) -> Result<ConnectionInfo, ConfigError> {
         let wrong = |field, found: String, expected: &str| {
             Err(ConfigError { field, found, expected: expected.into() })
         };
-        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || matches!(c, '/' | '@')) {
+        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || matches!(c, '/' | '@' | ',')) {
             return wrong("host", format!("{host:?}"), "a host name or an address");
         }
         if self.port == 0 {
@@ -213,9 +226,18 @@ mod tests {
         assert!(!shown.contains("hunter2"), "{shown}");
         assert_eq!(target.name(), "example.org:7000/3");
         assert_eq!(target.connection.redis_settings().password(), Some("hunter2"));
-        for bad in
-            ["hunter2", "http://joe:hunter2@h", "redis://joe:hunter2@h:notaport", "rediss://:hunter2@h"]
-        {
+        for bad in [
+            "hunter2",
+            "http://joe:hunter2@h",
+            "redis://joe:hunter2@h:notaport",
+            "rediss://:hunter2@h",
+            "redis+sentinel://:hunter2@h/mymaster",
+            "redis://:hunter2@h:1,i:2/0",
+            "redis://:hunter2@h?ssl=true",
+            "redis://:hunter2@h#insecure",
+            "redis://:hun?ter2hunter2@h",
+            "redis://hunter2@h",
+        ] {
             let config = MirrorConfig { url: Some(Secret::new(bad)), ..MirrorConfig::default() };
             let error = config.target().unwrap_err();
             assert_eq!(error.field, "url");
@@ -228,6 +250,7 @@ mod tests {
         let host = || MirrorConfig { host: Some("h".into()), ..MirrorConfig::default() };
         let bad = [
             ("host", MirrorConfig { host: Some("a b".into()), ..host() }),
+            ("host", MirrorConfig { host: Some("a:1,b:2".into()), ..host() }),
             ("port", MirrorConfig { port: 0, ..host() }),
             ("username", MirrorConfig { username: Some("u".into()), ..host() }),
             ("prefix", MirrorConfig { prefix: "a b".into(), ..host() }),

@@ -102,8 +102,11 @@ pub fn run(loaded: Loaded) -> Result<(), Fatal> {
         pid = std::process::id(),
         "cidstored starts"
     );
-    for name in &loaded.unknown_envs {
-        tracing::warn!("{name} is set and is no setting of this version");
+    if !loaded.injected.is_empty() {
+        tracing::warn!(
+            "passed over what the container platform tells of its services, which is no setting: {}",
+            loaded.injected.join(", ")
+        );
     }
     let descriptors = limits::raise_descriptors(&config).map_err(|e| Fatal::new(Exit::Usage, e))?;
     tracing::debug!(descriptors, "limit of file descriptors");

@@ -49,11 +49,8 @@ fn main() -> ExitCode {
         let _ = error.print();
         std::process::exit(if error.use_stderr() { Exit::Usage as i32 } else { 0 })
     });
-    // Names and values that are no text are no settings.
-    let env = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let loaded = match config::load(&matches, &env) {
+    let loaded = config::Environment::read(std::env::vars_os()).and_then(|env| config::load(&matches, &env));
+    let loaded = match loaded {
         Ok((_, Action::ShowTable)) => {
             print!("{}", config::table());
             return Exit::Ok.into();

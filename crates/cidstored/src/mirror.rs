@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::shared::Shared;
 use cidstore_disk::Disk;
-use cidstore_engine::{Reader, Snapshot};
+use cidstore_engine::{Page, Reader, Snapshot};
 use cidstore_mirror::{
     Mirror, MirrorConfig, OpenError, Parts, RebuildPage, RebuildSource, Secret, SourceError,
 };
@@ -18,14 +18,20 @@ impl RebuildSource for Source {
     fn page(&self, after: Option<&Triple>, limit: usize) -> Result<RebuildPage, SourceError> {
         let snapshot = self.0.snapshot();
         let cursor = after.map(Snapshot::cursor_after);
-        let page = snapshot.query(&Pattern::ALL, limit, cursor.as_deref(), true)?;
-        Ok(RebuildPage { records: page.records.unwrap_or_default(), as_of: page.as_of })
+        rebuild_page(snapshot.query(&Pattern::ALL, limit, cursor.as_deref(), true)?)
     }
 
     fn holds(&self, hashes: &[TripleHash]) -> Result<Vec<bool>, SourceError> {
         let snapshot = self.0.snapshot();
         Ok(hashes.iter().map(|hash| snapshot.get(hash).is_some()).collect())
     }
+}
+
+/// An empty page means the end of the store to a rebuild, so one without records is an error: it
+/// would leave Redis empty and call it done.
+fn rebuild_page(page: Page) -> Result<RebuildPage, SourceError> {
+    let records = page.records.ok_or("the store gave a page without its records")?;
+    Ok(RebuildPage { records, as_of: page.as_of })
 }
 
 /// Sets the mirror up, if one is asked for.
@@ -48,7 +54,8 @@ pub fn open(shared: &Shared, disk: Arc<dyn Disk>, cursor: &Path) -> Result<Optio
     Mirror::open(settings(&shared.config), parts)
 }
 
-fn settings(config: &Config) -> MirrorConfig {
+/// The settings as the mirror takes them; [`MirrorConfig::target`] checks them.
+pub fn settings(config: &Config) -> MirrorConfig {
     let secret = |text: &String| Secret::new(text.clone());
     MirrorConfig {
         url: config.redis_url.as_ref().map(|url| secret(&url.0)),
@@ -59,5 +66,17 @@ fn settings(config: &Config) -> MirrorConfig {
         db: config.redis_db,
         prefix: config.redis_prefix.clone(),
         ..MirrorConfig::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_without_records_is_an_error_and_not_the_end_of_the_store() {
+        assert!(rebuild_page(Page { as_of: 5, ..Page::default() }).is_err());
+        let page = Page { as_of: 5, records: Some(Vec::new()), ..Page::default() };
+        assert_eq!(rebuild_page(page).unwrap().as_of, 5);
     }
 }

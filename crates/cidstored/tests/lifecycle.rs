@@ -130,6 +130,15 @@ fn wrong_settings_and_taken_ports_are_refused_by_name() {
     let (code, message) = refused(&place, &[], &[("CIDSTORE_DURABILITY", "hope")]);
     assert_eq!(code, 64);
     assert!(message.contains("CIDSTORE_DURABILITY"), "{message}");
+    let (code, message) = refused(&place, &[], &[("CIDSTORE_DURABILTY", "os")]);
+    assert_eq!(code, 64);
+    assert!(message.contains("CIDSTORE_DURABILTY") && message.contains("CIDSTORE_DURABILITY"), "{message}");
+    let tls = [("REDIS_URL", "rediss://:hunter2@127.0.0.1:1")];
+    let (code, message) = refused(&place, &[], &tls);
+    assert_eq!(code, 64);
+    assert!(message.contains("redis_url") && message.contains("TLS"), "{message}");
+    assert!(!message.contains("hunter2"), "{message}");
+    assert!(!place.data_path().exists(), "settings are refused before anything is made");
     let (code, message) = refused(&place, &["--log-level", "=="], &[]);
     assert_eq!(code, 64, "{message}");
     let (code, message) = refused(&place, &["--connections-max", "1000000000"], &[]);
@@ -177,6 +186,37 @@ fn the_effective_settings_are_shown_without_secrets() {
     assert!(line.contains("8123") && line.contains("environment CIDSTORE_PORT"), "{line}");
     assert!(run(&["--batch-size", "7", "config"]).contains("batch_size = 7"));
     assert!(run(&["config", "--table"]).contains("| `data_path` | `CIDSTORE_DATA_PATH`"));
+}
+
+#[test]
+fn what_kubernetes_injects_for_a_service_of_our_name_does_not_keep_it_from_starting() {
+    let place = Place::new();
+    let mut command = place.command(&[]);
+    command.arg("--endpoints-file").arg(place.endpoints_file()).env("CIDSTORE_PORT", "tcp://10.0.0.1:5555");
+    command.env("CIDSTORE_SERVICE_HOST", "10.0.0.1").env("CIDSTORE_PORT_5555_TCP_ADDR", "10.0.0.1");
+    let daemon = place.start_command(&mut command);
+    daemon.req().ok(&insert(1));
+    let line = daemon.log().lines().find(|line| line.contains("WARN")).map(str::to_owned).unwrap();
+    for name in ["CIDSTORE_PORT,", "CIDSTORE_SERVICE_HOST", "CIDSTORE_PORT_5555_TCP_ADDR"] {
+        assert!(line.contains(name), "{line}");
+    }
+}
+
+#[test]
+fn the_compose_project_sets_what_exists() {
+    let compose = std::fs::read_to_string(repository("docker-compose.yml")).unwrap();
+    let (_, rest) = compose.split_once("\n    environment:\n").unwrap();
+    let names: Vec<&str> = rest
+        .lines()
+        .map_while(|line| line.strip_prefix("      ")?.split_once(':'))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(names.len() > 8, "{names:?}");
+    let output = Command::new(env!("CARGO_BIN_EXE_cidstored")).args(["config", "--table"]).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    for name in names {
+        assert!(table.contains(&format!("`{name}`")), "{name} is no variable of cidstored");
+    }
 }
 
 #[test]

@@ -21,8 +21,8 @@ pub fn available() -> bool {
         return true;
     }
     assert!(
-        std::env::var_os("CIDSTORE_TESTS_ALLOW_SKIP").is_some(),
-        "redis-server is not installed (apt-get install redis-server); CIDSTORE_TESTS_ALLOW_SKIP=1 passes over the tests that need it"
+        std::env::var_os("CIDSTORED_TESTS_ALLOW_SKIP").is_some(),
+        "redis-server is not installed (apt-get install redis-server); CIDSTORED_TESTS_ALLOW_SKIP=1 passes over the tests that need it"
     );
     eprintln!("SKIPPED: redis-server is not installed");
     false

@@ -93,16 +93,48 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     if config.redis_enabled == Some(true) && config.redis_url.is_none() && config.redis_host.is_none() {
         return refuse(format!("{}, but neither redis_url nor redis_host is set", named("redis_enabled")));
     }
-    if config.redis_tls {
-        return refuse(format!("{}: TLS to Redis is not available in this version", named("redis_tls")));
-    }
-    if let Some(url) = &config.redis_url
-        && config.redis_enabled != Some(false)
-        && !url.0.starts_with("redis://")
-    {
-        return refuse(format!("{}: expected redis://…, the one scheme of this version", named("redis_url")));
+    if config.redis_enabled != Some(false) {
+        redis(loaded)?;
     }
     same_port(loaded)
+}
+
+/// What to do without TLS.
+const REMEDY: &str = "use redis://… through a tunnel that encrypts (stunnel, WireGuard), or \
+                      redis_enabled = false to run without a mirror";
+
+/// What the mirror could not do, before anything is opened.
+fn redis(loaded: &Loaded) -> Result<(), ConfigError> {
+    let config = &loaded.config;
+    let named = |name: &str| format!("{name} = {} (from {})", config.show(name), loaded.source(name));
+    let refuse = |text: String| Err(ConfigError::Contradiction(text));
+    if config.redis_tls {
+        let setting = named("redis_tls");
+        return refuse(format!("{setting}: this version cannot speak TLS to Redis: {REMEDY}"));
+    }
+    if let Some(url) = &config.redis_url {
+        let setting = named("redis_url");
+        let scheme = url.0.split("://").next().unwrap_or_default().to_ascii_lowercase();
+        if matches!(&*scheme, "rediss" | "valkeys") {
+            return refuse(format!("{setting}: this version cannot speak TLS to Redis: {REMEDY}"));
+        }
+        if scheme.contains("sentinel") || scheme.contains("cluster") {
+            let expected = "name one server as redis://host:port";
+            return refuse(format!("{setting}: this version knows neither Sentinel nor Cluster: {expected}"));
+        }
+    }
+    match crate::mirror::settings(config).target() {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let name = format!("redis_{}", error.field);
+            refuse(format!(
+                "{name} (from {}) is {}: expected {}",
+                loaded.source(&name),
+                error.found,
+                error.expected
+            ))
+        }
+    }
 }
 
 /// Two sockets on one address.

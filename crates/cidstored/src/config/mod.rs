@@ -9,10 +9,12 @@
 //! - A secret is never shown.
 
 mod check;
+mod environment;
 mod settings;
 mod show;
 mod value;
 
+pub use environment::Environment;
 pub use settings::{Config, SETTINGS, Setting};
 pub use show::{effective, table};
 pub use value::{Durability, Endpoint, LogFormat, PubFormat};
@@ -74,6 +76,15 @@ pub enum ConfigError {
         /// A setting with a similar name.
         near: Option<&'static str>,
     },
+    /// Variables that have our prefix and are no settings.
+    #[error("{}: unset what is not meant for cidstored", variables(.0))]
+    UnknownVariables(Vec<(String, Option<&'static str>)>),
+    /// A variable that is a setting and no UTF-8.
+    #[error("environment {name}: its value is not UTF-8 text")]
+    NoText {
+        /// The variable.
+        name: String,
+    },
     /// Two settings, or two sources of one, that cannot both hold.
     #[error("contradictory settings: {0}")]
     Contradiction(String),
@@ -89,6 +100,12 @@ pub enum ConfigError {
 
 fn hint(near: Option<&'static str>) -> String {
     near.map(|name| format!(" (did you mean {name:?}?)")).unwrap_or_default()
+}
+
+fn variables(unknown: &[(String, Option<&'static str>)]) -> String {
+    let each =
+        |(name, near): &(String, Option<_>)| format!("environment {name}: no such setting{}", hint(*near));
+    unknown.iter().map(each).collect::<Vec<_>>().join("; ")
 }
 
 /// What to do.
@@ -109,8 +126,8 @@ pub struct Loaded {
     pub config: Config,
     /// Source of each, by name.
     pub sources: BTreeMap<&'static str, Source>,
-    /// Variables that look like settings of this program and are none.
-    pub unknown_envs: Vec<String>,
+    /// Variables that a container platform made and that were passed over.
+    pub injected: Vec<String>,
 }
 
 impl Loaded {
@@ -175,10 +192,7 @@ fn flag(setting: &Setting) -> String {
 ///
 /// # Errors
 /// [`ConfigError`] naming the setting and where it came from.
-pub fn load(
-    matches: &clap::ArgMatches,
-    env: &BTreeMap<String, String>,
-) -> Result<(Loaded, Action), ConfigError> {
+pub fn load(matches: &clap::ArgMatches, env: &Environment) -> Result<(Loaded, Action), ConfigError> {
     // A global flag given after the subcommand is reported by the subcommand's matches too; clap
     // propagates both ways, so the innermost matches know all.
     let (inner, action) = match matches.subcommand() {
@@ -186,13 +200,13 @@ pub fn load(
         Some((_, sub)) => (sub, Action::ShowConfig),
         None => (matches, Action::Run),
     };
-    let from_env = || env.get(FILE_ENV).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let from_env = || env.values.get(FILE_ENV).map(PathBuf::from);
     let path = inner.get_one::<PathBuf>(FILE_FLAG).cloned().or_else(from_env);
     let file = path.as_deref().map(read_file).transpose()?.unwrap_or_default();
     let path = path.unwrap_or_default();
 
     let mut loaded =
-        Loaded { config: Config::default(), sources: BTreeMap::new(), unknown_envs: unknown_envs(env) };
+        Loaded { config: Config::default(), sources: BTreeMap::new(), injected: env.injected.clone() };
     for setting in SETTINGS {
         let from_flag =
             inner.get_one::<String>(setting.name).map(|text| (text.clone(), Source::Flag(flag(setting))));
@@ -204,7 +218,7 @@ pub fn load(
             loaded.config.set(setting.name, text).map_err(|expected| ConfigError::Value {
                 name: setting.name,
                 origin: origin.clone(),
-                found: if is_secret(setting) { "***".into() } else { text.clone() },
+                found: if is_secret(setting) { value::HIDDEN.into() } else { text.clone() },
                 expected,
             })?;
             loaded.sources.insert(setting.name, origin.clone());
@@ -219,13 +233,10 @@ fn is_secret(setting: &Setting) -> bool {
 }
 
 /// The value of a setting's variables. Two of them with different values contradict each other.
-fn env_value(
-    setting: &Setting,
-    env: &BTreeMap<String, String>,
-) -> Result<Option<(String, Source)>, ConfigError> {
+fn env_value(setting: &Setting, env: &Environment) -> Result<Option<(String, Source)>, ConfigError> {
     let mut found: Option<(String, Source)> = None;
     for name in setting.envs {
-        let Some(text) = env.get(*name).filter(|text| !text.is_empty()) else { continue };
+        let Some(text) = env.values.get(*name) else { continue };
         match &found {
             None => found = Some((text.clone(), Source::Env((*name).into()))),
             // RUST_LOG is often set for other programs; the own variable wins over it.
@@ -241,19 +252,22 @@ fn env_value(
     Ok(found)
 }
 
-fn unknown_envs(env: &BTreeMap<String, String>) -> Vec<String> {
-    let known = |name: &String| name == FILE_ENV || SETTINGS.iter().any(|s| s.envs.contains(&name.as_str()));
-    env.keys().filter(|name| name.starts_with("CIDSTORE_") && !known(name)).cloned().collect()
-}
-
 fn read_file(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
     let error = |reason: String| ConfigError::File { path: path.into(), reason };
     let text = std::fs::read_to_string(path).map_err(|e| error(e.to_string()))?;
-    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| error(e.to_string()))?;
+    // The parser's own text shows the line, and a secret may stand there.
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
+        let line = e.span().map_or(1, |span| text.as_bytes()[..span.start].split(|b| *b == b'\n').count());
+        error(format!("line {line}: {}", e.message()))
+    })?;
     let mut values = BTreeMap::new();
     for (name, value) in table {
         let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
-            return Err(ConfigError::Unknown { path: path.into(), near: nearest(&name), name });
+            return Err(ConfigError::Unknown {
+                path: path.into(),
+                near: environment::nearest(&name).map(|setting| setting.name),
+                name,
+            });
         };
         let text = match value {
             toml::Value::String(text) => text,
@@ -271,20 +285,6 @@ fn read_file(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
         values.insert(name, text);
     }
     Ok(values)
-}
-
-/// The setting whose name shares most with a mistyped one, where one is near.
-fn nearest(name: &str) -> Option<&'static str> {
-    let pairs = |text: &str| -> Vec<[u8; 2]> {
-        text.to_ascii_lowercase().replace('-', "_").as_bytes().windows(2).map(|w| [w[0], w[1]]).collect()
-    };
-    let wanted = pairs(name);
-    let score = |setting: &Setting| {
-        let own = pairs(setting.name);
-        let shared = wanted.iter().filter(|pair| own.contains(pair)).count();
-        (shared * 200).checked_div(wanted.len() + own.len()).unwrap_or(0)
-    };
-    SETTINGS.iter().max_by_key(|s| score(s)).filter(|s| score(s) >= 50).map(|s| s.name)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The settings for people: the effective ones, and the table of the documents.
 
+use super::value::HIDDEN;
 use super::{Loaded, SETTINGS, Source};
 use std::fmt::Write;
 
@@ -12,12 +13,18 @@ pub fn effective(loaded: &Loaded) -> String {
         let absent = shown.is_empty() && *source == Source::Default;
         let line = if absent {
             format!("# {} is not set", setting.name)
+        } else if shown.contains(HIDDEN) {
+            // A comment, so that nobody starts a daemon with the asterisks for a password.
+            format!("# {} = {}", setting.name, toml::Value::String(shown))
         } else if shown.parse::<u64>().is_ok() || shown == "true" || shown == "false" {
             format!("{} = {shown}", setting.name)
         } else {
             format!("{} = {}", setting.name, toml::Value::String(shown))
         };
         let _ = writeln!(out, "{line:<48} # {source}");
+    }
+    for name in &loaded.injected {
+        let _ = writeln!(out, "# environment {name}: of the container platform, passed over");
     }
     out
 }

@@ -3,7 +3,7 @@ use super::*;
 fn load_with(args: &[&str], env: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
     let args = ["cidstored"].iter().chain(args).copied();
     let matches = command().try_get_matches_from(args).unwrap();
-    let env = env.iter().map(|(k, v)| ((*k).to_string(), (*v).to_string())).collect();
+    let env = Environment::read(env.iter().map(|(name, value)| (name.into(), value.into())))?;
     load(&matches, &env).map(|(loaded, _)| loaded)
 }
 
@@ -77,11 +77,19 @@ fn endpoints_win_over_ports_and_port_0_is_a_free_one() {
 }
 
 #[test]
-fn empty_variables_are_unset_and_unknown_ones_are_told() {
-    let env = [("REDIS_PASSWORD", ""), ("CIDSTORE_PROT", "1"), ("CIDSTORE_CONFIG", "")];
+fn empty_variables_are_unset() {
+    let env = [("REDIS_PASSWORD", ""), ("CIDSTORE_DURABILITY", ""), ("CIDSTORE_CONFIG", "")];
     let loaded = load_with(&[], &env).unwrap();
     assert_eq!(loaded.config.redis_password, None);
-    assert_eq!(loaded.unknown_envs, ["CIDSTORE_PROT"]);
+    assert_eq!(*loaded.source("durability"), Source::Default);
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_refused_by_line_and_without_its_text() {
+    let toml = file("batch_size = 7\nredis_password = \"hunter2\n");
+    let error = load_with(&["--config", toml.path().to_str().unwrap()], &[]).unwrap_err().to_string();
+    assert!(error.contains("line 2") && error.contains(toml.path().to_str().unwrap()), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
 }
 
 #[test]
@@ -97,6 +105,7 @@ fn the_effective_settings_hide_secrets_and_can_be_read_back() {
     let toml = file(&text);
     let again = load_with(&["--config", toml.path().to_str().unwrap()], &[]).unwrap();
     assert_eq!(again.config.batch_size, 7);
+    assert_eq!((&again.config.redis_password, &again.config.redis_url), (&None, &None));
 }
 
 #[test]
@@ -106,4 +115,32 @@ fn the_mirror_is_on_where_there_is_a_redis() {
     assert!(wanted(&[("REDIS_HOST", "r")]));
     assert!(wanted(&[("REDIS_URL", "redis://r")]));
     assert!(!wanted(&[("REDIS_HOST", "r"), ("CIDSEM_USE_REDIS", "0")]));
+}
+
+#[test]
+fn a_redis_that_this_version_cannot_speak_to_is_refused_by_name_and_without_its_password() {
+    let refused = |args: &[&str], env: &[(&str, &str)], parts: &[&str]| {
+        let message = load_with(args, env).unwrap_err().to_string();
+        assert!(parts.iter().all(|part| message.contains(part)), "{message:?} does not name {parts:?}");
+        assert!(!message.contains("hunter2"), "{message}");
+    };
+    refused(&[], &[("REDIS_HOST", "r"), ("REDIS_TLS", "true")], &["redis_tls", "REDIS_TLS", "TLS"]);
+    refused(&[], &[("REDIS_TLS", "1")], &["redis_tls", "TLS"]);
+    refused(&["--redis-url", "rediss://u:hunter2@h:1"], &[], &["redis_url", "--redis-url", "TLS"]);
+    for scheme in ["redis+sentinel", "sentinel", "redis+cluster", "redis-cluster", "rediss+sentinel"] {
+        let url = format!("{scheme}://:hunter2@h:26379/mymaster");
+        refused(&[], &[("REDIS_URL", &url)], &["redis_url", "REDIS_URL", "Sentinel", "Cluster"]);
+    }
+    for url in
+        ["unix:///tmp/r.sock", "http://:hunter2@h", "redis://:hunter2@h:1,i:2", "redis://:hunter2@h?ssl=true"]
+    {
+        refused(&[], &[("REDIS_URL", url)], &["redis_url", "REDIS_URL", "redis://[user"]);
+    }
+    refused(&[], &[("REDIS_HOST", "a,b")], &["redis_host", "REDIS_HOST"]);
+    refused(&[], &[("REDIS_HOST", "a"), ("REDIS_PORT", "0")], &["redis_port", "REDIS_PORT"]);
+    refused(&[], &[("REDIS_HOST", "a"), ("REDIS_USERNAME", "u")], &["redis_username", "REDIS_USERNAME"]);
+    refused(&[], &[("REDIS_HOST", "a"), ("CIDSTORE_REDIS_PREFIX", "a b")], &["redis_prefix"]);
+    // Without a mirror, what would be wrong with it does not matter.
+    let off = [("REDIS_URL", "rediss://h"), ("REDIS_TLS", "1"), ("CIDSTORE_USE_REDIS", "0")];
+    assert!(!load_with(&[], &off).unwrap().config.redis_wanted());
 }

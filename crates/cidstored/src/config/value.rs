@@ -4,6 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Stands where a secret is not shown.
+pub const HIDDEN: &str = "***";
+
 /// A value that a flag, a variable or a line of the file can hold.
 pub trait Value: Sized {
     /// Reads it; the error says what was expected.
@@ -204,7 +207,7 @@ pub struct Secret(pub String);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(HIDDEN)
     }
 }
 
@@ -213,7 +216,7 @@ impl Value for Secret {
         Ok(Self(text.into()))
     }
     fn show(&self) -> String {
-        "***".into()
+        HIDDEN.into()
     }
 }
 
@@ -232,11 +235,11 @@ impl Value for Url {
         if text.contains("://") { Ok(Self(text.into())) } else { Err("expected <scheme>://…".into()) }
     }
     fn show(&self) -> String {
-        let Some((scheme, rest)) = self.0.split_once("://") else { return "***".into() };
-        match rest.rsplit_once('@') {
-            Some((_, host)) => format!("{scheme}://***@{host}"),
-            None => self.0.clone(),
-        }
+        let Some((scheme, rest)) = self.0.split_once("://") else { return HIDDEN.into() };
+        let (login, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, host)| ("***@", host));
+        // Parameters may hold anything.
+        let (host, parameters) = rest.split_once('?').map_or((rest, ""), |(host, _)| (host, "?***"));
+        format!("{scheme}://{login}{host}{parameters}")
     }
 }
 
@@ -280,6 +283,7 @@ mod tests {
     fn passwords_are_hidden() {
         assert_eq!(Url("redis://user:p@ss@host:1/2".into()).show(), "redis://***@host:1/2");
         assert_eq!(Url("redis://host".into()).show(), "redis://host");
+        assert_eq!(Url("redis://host?password=hush".into()).show(), "redis://host?***");
         let url = Some(Url("redis://:secret@h".into()));
         assert!(!format!("{:?} {:?}", url, Secret("secret".into())).contains("secret"));
     }
