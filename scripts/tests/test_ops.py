@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import threading
 import urllib.error
@@ -12,7 +13,7 @@ import msgpack
 import pytest
 import wire
 import zmq
-from harness import HANG_S, binary, clean_env, wait_until
+from harness import HANG_S, ROOT, binary, clean_env, wait_until
 from test_compat import dealer
 from wire import cid
 
@@ -52,7 +53,6 @@ def test_health_ready_status_metrics(daemon, client):
         assert all(name.startswith("cidstore_") for name in samples)
         assert float(samples["cidstore_triples_inserted_total"]) == 1
         assert [float(value) for value in samples.values()]
-    assert get(daemon, "/nothing/here")[0] == 404
 
 
 def test_triples_by_hash(daemon, client):
@@ -60,10 +60,46 @@ def test_triples_by_hash(daemon, client):
     code, body, headers = get(daemon, f"/triples/{name}")
     assert code == 200 and headers["X-Cache-Status"] in ("HIT", "MISS")
     assert json.loads(body) == client.ok("get", triple_hash=name)["triple"]
-    assert get(daemon, f"/triples/{'0' * 64}")[0] == 404
-    assert get(daemon, "/triples/xyz")[0] in (400, 404)
+    assert headers["Content-Type"] == "application/json"
+    assert get(daemon, f"/triples/{name.upper()}")[:2] == (200, body)
     client.ok("delete", s=S)
     assert get(daemon, f"/triples/{name}")[0] == 404
+
+
+def test_http_is_as_the_protocols_document_says(daemon, client):
+    name = client.ok("insert", s=S, p=P, o=O)["triple_hash"]
+    document = (ROOT / "proto" / "README.md").read_text()
+    table = document.split("<!-- http:begin -->\n")[1].split("<!-- http:end -->")[0]
+    asked = 0
+    for line in table.splitlines()[2:]:
+        paths, answer = line.strip("| ").split(" | ", 1)
+        code = int(re.match(r"\d+", answer).group())
+        for method, path in re.findall(r"`([A-Z]+) ([^`]+)`", paths):
+            path = path.replace("{triple_hash}", name).replace("…", "batch_size")
+            assert get(daemon, path, method)[0] == code, (method, path)
+            asked += 1
+    assert asked == 12
+
+
+def test_errors_over_http_have_the_form_of_the_wire(daemon):
+    for method, path, code in (
+        ("GET", "/", 404),
+        ("GET", "/nothing/here", 404),
+        ("GET", "/health/", 404),
+        ("GET", "/triples/", 404),
+        ("GET", f"/triples/{'0' * 64}", 404),
+        ("GET", "/triples/xyz", 400),
+        ("GET", "/triples/%ff", 400),
+        ("GET", f"/triples/{'0' * 10_000}", 400),
+        ("POST", "/health", 405),
+        ("DELETE", "/status", 405),
+        ("PUT", f"/triples/{'0' * 64}", 405),
+    ):
+        found, body, headers = get(daemon, path, method)
+        assert (found, headers["Content-Type"]) == (code, "application/json"), (method, path)
+        error = json.loads(body)
+        assert error["error_code"] == code and error["error_msg"] and error["version"] == "1.0"
+        assert code != 405 or headers["Allow"] == "GET,HEAD"
 
 
 def test_control_without_a_secret_is_closed_to_everyone(daemon):

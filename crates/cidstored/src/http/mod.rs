@@ -40,6 +40,10 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/config/{*name}", control.clone())
         .route("/debug/{*name}", control.clone())
         .route("/openapi.json", control)
+        .fallback(|| async { error(StatusCode::NOT_FOUND, "no such path: see proto/README.md, section 10") })
+        .method_not_allowed_fallback(|| async {
+            error(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method: see the Allow header")
+        })
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), count))
         .with_state(shared)

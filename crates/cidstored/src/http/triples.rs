@@ -3,6 +3,7 @@
 use super::error;
 use crate::shared::Shared;
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -10,8 +11,12 @@ use cidstore_types::TripleHash;
 use std::sync::Arc;
 
 /// `GET /triples/{hash}`.
-pub async fn triple(State(shared): State<Arc<Shared>>, Path(hash): Path<String>) -> Response {
-    let Some(hash) = TripleHash::parse(&hash) else {
+pub async fn triple(
+    State(shared): State<Arc<Shared>>,
+    hash: Result<Path<String>, PathRejection>,
+) -> Response {
+    // A rejection is a path that is no UTF-8.
+    let Some(hash) = hash.ok().and_then(|Path(hash)| TripleHash::parse(&hash)) else {
         return error(StatusCode::BAD_REQUEST, "expected a triple hash: 64 hex digits");
     };
     let Some(engine) = shared.engine.get() else {
