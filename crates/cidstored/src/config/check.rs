@@ -87,6 +87,9 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     if config.depth_max > cidstore_proto::DEPTH_CEILING {
         return refuse(format!("{} must be at most {}", named("depth_max"), cidstore_proto::DEPTH_CEILING));
     }
+    if config.bind_host.is_empty() {
+        return refuse(format!("{}: expected an address, or * for all", named("bind_host")));
+    }
     if config.heartbeat_ms > 0 && config.heartbeat_timeout_ms < config.heartbeat_ms {
         return refuse(format!("{} is less than {}", named("heartbeat_timeout_ms"), named("heartbeat_ms")));
     }
@@ -162,10 +165,12 @@ impl super::Config {
     /// The addresses of the `ZeroMQ` sockets by the setting that decides each, in the form that libzmq
     /// binds.
     pub fn zmq_endpoints(&self) -> Vec<(&'static str, String)> {
+        // libzmq binds addresses and interfaces, not names of hosts; this one everybody has.
+        let bindable = |endpoint: String| endpoint.replace("tcp://localhost:", "tcp://127.0.0.1:");
         let of = |endpoint: &Option<super::Endpoint>, names: [&'static str; 2], port: u16| match endpoint {
-            Some(endpoint) => (names[0], endpoint.show()),
-            None if port == 0 => (names[1], format!("tcp://{}:*", self.bind_host)),
-            None => (names[1], format!("tcp://{}:{port}", self.bind_host)),
+            Some(endpoint) => (names[0], bindable(endpoint.show())),
+            None if port == 0 => (names[1], bindable(format!("tcp://{}:*", self.bind_host))),
+            None => (names[1], bindable(format!("tcp://{}:{port}", self.bind_host))),
         };
         let mut all = vec![
             of(&self.req_endpoint, ["req_endpoint", "req_port"], self.req_port),
@@ -173,7 +178,7 @@ impl super::Config {
             of(&self.pub_endpoint, ["pub_endpoint", "pub_port"], self.pub_port),
         ];
         if let Some(endpoint) = &self.router_dealer_endpoint {
-            all.push(("router_dealer_endpoint", endpoint.show()));
+            all.push(("router_dealer_endpoint", bindable(endpoint.show())));
         }
         all
     }

@@ -170,7 +170,8 @@ pub fn command() -> clap::Command {
                 .long(flag)
                 .value_name("VALUE")
                 .global(true)
-                .allow_hyphen_values(true)
+                // Not all that begins with a dash: a flag whose value was forgotten would take the next.
+                .allow_negative_numbers(true)
                 .help(format!("{}{default} [{}]", setting.help.trim(), setting.envs.join(", "))),
         );
     }

@@ -56,6 +56,9 @@ fn what_is_wrong_is_named_with_its_source() {
     says(&["--req-rcvhwm", "0"], &[], &["req_rcvhwm", "at least 1"]);
     says(&["--backlog", "3000000000"], &[], &["backlog", "at most"]);
 
+    says(&["--bind-host", ""], &[], &["bind_host", "an address"]);
+    says(&["--linger-us", "-1"], &[], &["linger_us", "-1"]);
+
     let toml = file("req_prot = 1\n");
     let path = toml.path().to_str().unwrap();
     says(&["--config", path], &[], &["req_prot", path, "did you mean \"req_port\""]);
@@ -74,6 +77,18 @@ fn endpoints_win_over_ports_and_port_0_is_a_free_one() {
     let endpoints: Vec<String> = loaded.config.zmq_endpoints().into_iter().map(|(_, at)| at).collect();
     assert_eq!(endpoints, ["tcp://*:7000", "tcp://10.0.0.1:*", "tcp://10.0.0.1:5557"]);
     assert_eq!(loaded.config.http_address(), "10.0.0.1:8000");
+    let loaded =
+        load_with(&["--bind-host", "localhost", "--req-endpoint", "tcp://localhost:0"], &[]).unwrap();
+    let endpoints: Vec<String> = loaded.config.zmq_endpoints().into_iter().map(|(_, at)| at).collect();
+    assert_eq!(endpoints, ["tcp://127.0.0.1:*", "tcp://127.0.0.1:5556", "tcp://127.0.0.1:5557"]);
+}
+
+#[test]
+fn a_flag_whose_value_was_forgotten_does_not_take_the_next_flag_for_it() {
+    for args in [["--redis-password", "--req-port", "1"], ["--data-path", "--ipv6", "true"]] {
+        let args = ["cidstored"].iter().chain(&args);
+        assert!(command().try_get_matches_from(args).is_err());
+    }
 }
 
 #[test]
