@@ -17,8 +17,8 @@ import msgpack
 import pytest
 import wire
 import zmq
+from clients import dealer, error, pusher, subscriber
 from harness import HANG_S, wait_until
-from test_compat import dealer, error, pusher, subscriber
 from wire import cid
 
 MIB = 1 << 20

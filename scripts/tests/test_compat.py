@@ -8,45 +8,12 @@ import msgpack
 import pytest
 import wire
 import zmq
+from clients import error
 from harness import HANG_S, ROOT, wait_until
 from wire import cid
 
 S, P, O = cid(1, 2, 3, 4), cid(123, 456), cid(2**64 - 1, 0, 7, 2**64 - 1)
 BOTH = pytest.mark.parametrize("encoding", ["msgpack", "json"])
-
-
-def error(reply, code, *words):
-    assert reply.get("error_code") == code, reply
-    assert reply["version"] == "1.0"
-    assert isinstance(reply["error_msg"], str)
-    for word in words:
-        assert word in reply["error_msg"], reply
-    return reply
-
-
-def dealer(context, endpoint):
-    socket = context.socket(zmq.DEALER)
-    socket.linger = 0
-    socket.rcvtimeo = HANG_S * 1000
-    socket.connect(endpoint)
-    return socket
-
-
-def pusher(context, daemon):
-    socket = context.socket(zmq.PUSH)
-    socket.linger = HANG_S * 1000
-    socket.connect(daemon.push)
-    return socket
-
-
-def subscriber(context, daemon, topic=b""):
-    """A SUB socket, returned once something that it subscribed to arrives."""
-    socket = context.socket(zmq.SUB)
-    socket.rcvhwm = 0
-    socket.rcvtimeo = HANG_S * 1000
-    socket.connect(daemon.pub)
-    socket.subscribe(topic)
-    return socket
 
 
 # --- requests ----------------------------------------------------------------------------------
@@ -119,6 +86,15 @@ def test_the_first_name_of_a_command_wins(client):
     reply = client.raw(msgpack.packb({"op": "nonsense", "op_code": "nonsense", "command": "ping"}))
     assert reply["status"] == "ok" and "time" in reply
     error(client.raw(msgpack.packb({"op": "ping", "command": "nonsense"})), 501)
+
+
+def test_request_id_comes_back_as_it_was_in_json(daemon, make_client):
+    client = make_client(daemon, "json")
+    for given in ("a", "", "\u00e4\n\"\u20ac\U0001f600", 0, 7, 2**64 - 1, -(2**63)):
+        assert client.ok("ping", request_id=given)["request_id"] == given
+    for wrong in (1.5, True, [1], {"a": 1}, 2**64, -(2**63) - 1):
+        assert "request_id" not in error(client.call("ping", request_id=wrong), 400, "request_id")
+    assert "request_id" not in client.ok("ping", request_id=None)
 
 
 def test_request_id_comes_back_as_it_was(client):
@@ -247,6 +223,47 @@ def test_formats_of_results(client, form):
             break
         cursor = {"cursor": page["cursor"]}
     assert seen == triples
+
+
+@pytest.mark.parametrize("form", ["e", "list", "bin", "packed", "hex"])
+def test_metadata_stands_with_each_row_in_every_format(client, form):
+    triples = sorted((cid(0, n), P, O) for n in range(4))
+    given = [{"created_at": 5.5, "provenance": {"n": 0}}, {"created_at": 6.0, "confidence": 0.25}, {"created_at": 7.0, "schema_version": "v9"}, {"created_at": 8.0}]
+    client.ok("batch_insert", triples=[{**wire.spo(t), **meta} for t, meta in zip(triples, given)])
+    for _ in range(2):
+        reply = client.ok("query", format=form, metadata=True)
+        assert decode(reply["results"], form) == triples
+        if form == "e":
+            found = [{key: value for key, value in row.items() if key not in "spo"} for row in reply["results"]]
+        else:
+            found = reply["metadata"]
+        assert found == given
+        assert "metadata" not in client.ok("query", format=form)
+        client.ok("checkpoint")  # the same out of HDF5
+
+
+def test_cursors(daemon, make_client):
+    """Bin in MessagePack, hex text in JSON, the same cursor in both; of no use with another query."""
+    client, in_json = make_client(daemon), make_client(daemon, "json")
+    client.ok("batch_insert", triples=[[[0, n], P, O] for n in range(5)])
+    client.ok("batch_insert", entries=[{"key": [7, 7], "value": [0, n]} for n in range(5)])
+    page, text_page = client.ok("query", p=P, limit=2), in_json.ok("query", p=P, limit=2)
+    assert isinstance(page["cursor"], bytes) and text_page["cursor"] == page["cursor"].hex()
+    rest = client.ok("query", p=P, cursor=text_page["cursor"])
+    assert rest["results"] == in_json.ok("query", p=P, cursor=page["cursor"].hex())["results"]
+    assert [row["s"] for row in rest["results"]] == [f"E(0,0,0,{n})" for n in (2, 3, 4)]
+    for wrong in ({"p": O}, {"o": O}, {"s": P, "p": P}):
+        error(client.call("query", **wrong, cursor=page["cursor"]), 400, "cursor")
+    for nonsense in (b"", b"x", b"\xff" * 97, page["cursor"] + b"\x00", page["cursor"][:-1]):
+        error(client.call("query", p=P, cursor=nonsense), 400, "cursor")
+    seen, cursor = [], {}
+    while True:
+        page = in_json.ok("lookup", key=[7, 7], limit=2, **cursor)
+        seen += page["results"]
+        if not page["more"]:
+            break
+        cursor = {"cursor": page["cursor"]}
+    assert seen == [[0, 0, 0, n] for n in range(5)]
 
 
 def test_eight_patterns_against_a_set(daemon, make_client):
@@ -403,149 +420,6 @@ def test_six_compat_metrics_are_measured(client):
         assert metrics[name] > 0, name
     assert metrics["error_rate"] <= 1 and metrics["lock_contention_ratio"] <= 1
     assert client.ok("stats")["seq"] == 50
-
-
-# --- other sockets -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("delimiter", [[], [b""]], ids=["without", "with"])
-@BOTH
-def test_dealer_with_and_without_delimiter(daemon, context, delimiter, encoding):
-    socket = dealer(context, daemon.req)
-    pack, unpack = (msgpack.packb, msgpack.unpackb) if encoding == "msgpack" else (lambda v: json.dumps(v).encode(), json.loads)
-    waiting = {}
-    for n in range(300):
-        request = [{"command": "ping"}, {"command": "insert", **wire.spo((cid(0, n), P, O))}, {"command": "query", "limit": 3}][n % 3]
-        waiting[n] = request["command"]
-        socket.send_multipart([*delimiter, pack({**request, "request_id": n})])
-    while waiting:
-        frames = socket.recv_multipart()
-        assert frames[:-1] == delimiter
-        reply = unpack(frames[-1])
-        command = waiting.pop(reply["request_id"])
-        assert {"ping": "time", "insert": "triple_hash", "query": "results"}[command] in reply
-
-
-def test_acknowledged_writes_are_visible_to_others_at_once(daemon, make_client):
-    writer, reader = make_client(daemon), make_client(daemon, "json")
-    for n in range(100):
-        triple = (cid(1, n), P, O)
-        seq = writer.ok("insert", **wire.spo(triple))["seq"]
-        found = reader.ok("query", s=wire.text(triple[0]))
-        assert wire.from_e(found["results"]) == [triple] and found["as_of"] >= seq
-
-
-def test_second_endpoint_of_older_clients(make_daemon, context):
-    daemon = make_daemon(env={"CIDSTORE_ROUTER_DEALER_ADDR": "tcp://127.0.0.1:*"})
-    endpoint = daemon.endpoints["router_dealer"]
-    socket = dealer(context, endpoint)
-    socket.send_multipart([b"", msgpack.packb({"command": "BATCH_INSERT", "triples": [wire.spo((S, P, O))]})])
-    assert msgpack.unpackb(socket.recv_multipart()[-1])["inserted"] == 1
-
-
-def test_push_stores_without_replies(daemon, context, client):
-    push = pusher(context, daemon)
-    push.send(msgpack.packb({"command": "insert", **wire.spo((S, P, O))}))
-    push.send_json({"command": "batch_insert", "triples": [wire.spo((S, P, cid(0, n))) for n in range(10)]})
-    push.send(msgpack.packb({"command": "insert", "key": "E(7,7)", "value": "E(8,8)"}))
-    wait_until(lambda: client.ok("count")["count"] == 12, "pushed triples are stored")
-    push.send(msgpack.packb({"command": "delete", "s": wire.text(S)}))
-    wait_until(lambda: client.ok("count")["count"] == 1, "a pushed delete takes effect")
-
-
-# --- notifications -----------------------------------------------------------------------------
-
-
-def notifications(socket, unpack, until_seq):
-    """What arrives up to a seq, without heartbeats; they come in order and without holes."""
-    seen = []
-    while True:
-        message = unpack(socket.recv())
-        assert next(iter(message)) == "type", message
-        if message["type"] in ("heartbeat", "mirror"):
-            continue
-        seen.append(message)
-        if message.get("seq", 0) >= until_seq:
-            return seen
-
-
-@BOTH
-def test_notifications(make_daemon, make_client, context, encoding):
-    daemon = make_daemon(env={"CIDSTORE_PUB_FORMAT": encoding})
-    unpack = {"msgpack": msgpack.unpackb, "json": json.loads}[encoding]
-    client = make_client(daemon)
-    sub = subscriber(context, daemon)
-    heartbeat = unpack(sub.recv())  # the subscription has arrived
-    assert heartbeat["type"] == "heartbeat" and heartbeat["seq"] == 0 and heartbeat["time"] > 1e9
-    triple = (S, P, O)
-    many = [(cid(0, n), P, O) for n in range(2500)]
-    client.ok("insert", **wire.spo(triple))
-    client.ok("batch_insert", packed=b"".join(map(wire.row, many)))
-    client.ok("delete", **wire.spo(triple))
-    client.ok("batch_delete", packed=b"".join(map(wire.row, many[:2])))
-    last = client.ok("count")["as_of"]
-    seen = notifications(sub, unpack, last)
-    assert {k: v for k, v in seen[0].items() if k != "version"} == {
-        "type": "insert", "args": list(map(wire.text, triple)), "seq": 1, "triple_hash": wire.triple_hash(triple),
-    }
-    batches = [m for m in seen if m["type"] == "batch_insert"]
-    assert all(len(m["args"]) <= 1000 for m in batches)
-    assert [t for m in batches for t in m["args"]] == [list(map(wire.text, t)) for t in many]
-    expected = 1
-    for message in seen:
-        first = message.get("first_seq", message["seq"])
-        assert first == expected, message
-        if message["type"].startswith("batch"):
-            assert message["seq"] - first + 1 == len(message["args"])
-        expected = message["seq"] + 1
-    assert [m["type"] for m in seen if not m["type"].startswith("batch_insert")] == ["insert", "delete", "batch_delete"]
-
-
-def test_subscription_by_byte_prefix(daemon, client, context):
-    prefix = {kind: msgpack.packb({"type": kind}, use_bin_type=True)[1:] for kind in ("insert", "delete", "heartbeat")}
-    everything = subscriber(context, daemon)
-    first = everything.recv()
-    assert first[1:].startswith(prefix["heartbeat"])
-    # The map's head counts its fields, which a client learns from one example.
-    client.ok("insert", s=[0, 1], p=[0, 1], o=[0, 1])
-    client.ok("delete", s=[0, 1])
-    heads = {}
-    while len(heads) < 2:
-        message = everything.recv()
-        heads[msgpack.unpackb(message)["type"]] = message[:1]
-        heads.pop("heartbeat", None)
-    sub = subscriber(context, daemon, heads["delete"] + prefix["delete"])
-    wait_until(lambda: received_delete(client, sub), "deletes arrive")
-    sub.rcvtimeo = 0
-    try:
-        while True:
-            assert msgpack.unpackb(sub.recv())["type"] == "delete"
-    except zmq.Again:
-        pass
-
-
-def received_delete(client, sub):
-    """One insert and one delete; whether the subscriber, which may not have subscribed yet, got something."""
-    client.ok("insert", s=[0, 1], p=[0, 1], o=[0, 1])
-    client.ok("delete", s=[0, 1])
-    return sub.poll(50) and msgpack.unpackb(sub.recv())["type"] == "delete"
-
-
-def test_refused_pushes_are_announced(daemon, context, client):
-    sub = subscriber(context, daemon)
-    sub.recv()
-    push = pusher(context, daemon)
-    for request in (
-        {"command": "insert", "s": "E(1,2)", "p": "E(1,-2)", "o": "E(1,2)", "request_id": "bad lane"},
-        {"command": "query", "request_id": 17},
-    ):
-        push.send(msgpack.packb(request))
-        message = next(m for m in iter(lambda: msgpack.unpackb(sub.recv()), None) if m["type"] == "rejected")
-        assert message["request_id"] == request["request_id"] and message["error_code"] == 400
-    push.send(b"garbage")
-    message = next(m for m in iter(lambda: msgpack.unpackb(sub.recv()), None) if m["type"] == "rejected")
-    assert message["error_code"] == 400
-    assert client.ok("count")["count"] == 0
 
 
 # --- errors ------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ import msgpack
 import pytest
 import wire
 import zmq
+from clients import dealer, pusher, rejected, subscriber
 from harness import HANG_S, ROOT, binary, clean_env, wait_until
-from test_compat import dealer
 from wire import cid
 
 S, P, O = (wire.text(cid(0, n)) for n in (1, 2, 3))
@@ -243,7 +243,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_full_disk(small_disk, make_daemon, make_client):
+def test_full_disk(small_disk, make_daemon, make_client, context):
     daemon = make_daemon(folder=small_disk, args=["--wal-segment-bytes=1MiB"])
     daemon_log = pathlib.Path(small_disk / "cidstored.log")
     client = make_client(daemon)
@@ -267,6 +267,12 @@ def test_full_disk(small_disk, make_daemon, make_client):
             break
         stored += 1
     assert reply.get("error_code") == 507, reply
+    # What is pushed meanwhile has no reply, and is not lost without a word.
+    sub = subscriber(context, daemon)
+    sub.recv()
+    pusher(context, daemon).send(msgpack.packb({"command": "batch_insert", "packed": batch(stored), "request_id": "pushed"}))
+    message = rejected(sub)
+    assert (message["error_code"], message["request_id"]) == (507, "pushed"), message
     # Nothing of it is there, reads go on, small writes are refused or stored, never half of one.
     assert client.ok("count")["count"] == stored * 1000
     assert client.ok("count", s=wire.text(cid(7, stored)))["count"] == 0
