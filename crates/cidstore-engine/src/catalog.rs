@@ -2,7 +2,7 @@
 
 use crate::error::StoreError;
 use crate::hdf5::{self, Catalog};
-use cidstore_disk::{Disk, Open};
+use cidstore_disk::{Disk, DiskError, Open};
 use std::path::{Path, PathBuf};
 
 /// The catalog file and what it says.
@@ -25,8 +25,12 @@ impl CatalogFile {
         Ok(Self { path: path.to_owned(), content })
     }
 
-    /// Reads the catalog at `path`.
+    /// Reads the catalog at `path`, and makes sure that a power cut leaves the same.
     pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Self, StoreError> {
+        // A process that was killed may have renamed it without syncing the directory. What follows
+        // from it (files that it does not name are removed, the log before it is) must not become
+        // durable before it is.
+        sync_dir_of(disk, path)?;
         let file = disk.open(path, Open::Read)?;
         let mut bytes = vec![0; file.len()? as usize];
         let read = file.read_at(&mut bytes, 0)?;
@@ -77,6 +81,11 @@ fn write(disk: &dyn Disk, path: &Path, content: &Catalog) -> Result<(), StoreErr
     file.write_at(&bytes, 0)?;
     file.sync_all()?;
     disk.rename(&new, path)?;
-    disk.sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+    sync_dir_of(disk, path)?;
     Ok(())
+}
+
+fn sync_dir_of(disk: &dyn Disk, path: &Path) -> Result<(), DiskError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    disk.sync_dir(parent.unwrap_or(Path::new(".")))
 }

@@ -118,7 +118,8 @@ impl CursorFile {
         file.sync_all()?;
         drop(file);
         self.disk.rename(&beside, &self.path)?;
-        self.disk.sync_dir(self.path.parent().unwrap_or(Path::new(".")))
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        self.disk.sync_dir(parent.unwrap_or(Path::new(".")))
     }
 }
 
