@@ -141,12 +141,20 @@ fn replay(shared: &Arc<Shared>, log: &Log) -> Result<u64, StoreError> {
     let mut builder = Builder::default();
     let mut last_seq = start - 1;
     let mut first_seq = start;
-    let finish = |builder: &mut Builder, first: Seq, last: Seq| -> Result<(), StoreError> {
+    let mut disk_is_full = false;
+    let mut finish = |builder: &mut Builder, first: Seq, last: Seq| -> Result<(), StoreError> {
         let run: Run = builder.finish(shared.list.new_id(), (first, last));
         shared.list.publish(vec![Arc::new(run)], last);
         shared.list.tidy(shared.options.memory_fan_in, shared.options.tidy_rows_max);
-        if shared.memory_rows() >= shared.options.memory_rows_max {
-            Maintainer::new(Arc::clone(shared)).step()?;
+        if shared.memory_rows() >= shared.options.memory_rows_max && !disk_is_full {
+            match Maintainer::new(Arc::clone(shared)).step() {
+                // No reason not to start: what was not sealed fitted into memory before, but for the
+                // last group.
+                Err(error) if error.is_full() => disk_is_full = true,
+                done => {
+                    done?;
+                }
+            }
         }
         Ok(())
     };
