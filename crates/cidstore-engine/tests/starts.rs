@@ -1,6 +1,5 @@
 //! Starts that are not like the others: on a full disk, with files that are missing or damaged.
 
-use cidstore_disk::Disk;
 use cidstore_disk::sim::SimDisk;
 use cidstore_engine::{Durability, OpenReport, Store, StoreError, StoreOptions};
 use cidstore_types::{Batch, Cid, Mutation, Op, Pattern, Triple};
