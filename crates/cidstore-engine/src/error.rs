@@ -56,6 +56,26 @@ pub enum StoreError {
     /// A merge was asked to stop. Nothing has changed.
     #[error("stopped before it was complete; nothing has changed")]
     Stopped,
+    /// A run file's bytes are not what was written.
+    #[error(
+        "{}: the {bytes} bytes of {dataset} at {offset} have CRC-32C {found:#010x}, expected \
+         {expected:#010x}: the file is damaged, what it holds is not merged any more and may be read \
+         wrongly. Stop the daemon and put the file back from a backup", path.display()
+    )]
+    ColumnDamaged {
+        /// The run file.
+        path: PathBuf,
+        /// The dataset.
+        dataset: &'static str,
+        /// Where it begins in the file.
+        offset: u64,
+        /// How long it is.
+        bytes: u64,
+        /// Checksum of what is there.
+        found: u32,
+        /// Checksum of what was written.
+        expected: u32,
+    },
     /// A run file is not the one that the catalog names.
     #[error(
         "{}: {what} is {found}, the catalog says {expected}: the file was replaced or damaged. Put it back \

@@ -37,6 +37,7 @@ mod search;
 mod snapshot;
 mod stats;
 mod store;
+mod verify;
 
 pub use changes::{Change, changes};
 pub use error::StoreError;

@@ -10,6 +10,7 @@ use crate::filter;
 use crate::kway::KWay;
 use crate::order::{Order, Row};
 use crate::run::{FILTER_ROWS_MIN, Filters, Rows, Run};
+use crate::seal::RunFile;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -119,6 +120,11 @@ impl<'a> Merge<'a> {
         for run in self.runs {
             run.release_mapped();
         }
+    }
+
+    /// The files among the inputs.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &'a RunFile> {
+        self.runs.iter().filter_map(|run| run.file.as_deref())
     }
 
     /// Number of triples in the result.

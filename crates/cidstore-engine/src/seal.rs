@@ -15,8 +15,8 @@ use crate::run::{Filters, Rows, Run, Texts};
 use bytemuck::Pod;
 use cidstore_disk::{Disk, DiskError, File, Open};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Bytes written at once.
 const WRITE_BYTES: usize = 1 << 20;
@@ -30,6 +30,10 @@ pub struct RunFile {
     pub path: PathBuf,
     /// Its length.
     pub bytes: u64,
+    /// Where its columns are, and their checksums.
+    pub(crate) columns: PerColumn<Extent>,
+    /// What was found when it was verified, if that was not what was written.
+    pub(crate) damage: OnceLock<Arc<str>>,
     obsolete: AtomicBool,
     garbage: Arc<Garbage>,
 }
@@ -66,6 +70,10 @@ pub(crate) fn file_name(number: u64) -> String {
 /// Writes a merge that is not empty into a new run file, makes it durable, and opens it.
 /// [`StoreError::Stopped`] when the merge was stopped before all of it was written.
 pub(crate) fn seal(place: &Place<'_>, merge: &Merge<'_>, id: u64) -> Result<(Run, RunEntry), StoreError> {
+    // A merge gives its result new checksums: what is damaged must not get one.
+    for file in merge.files() {
+        file.verify(&**place.disk)?;
+    }
     let indexes = merge.indexes();
     let texts = merge.texts().finish();
     if merge.is_stopped() {
@@ -289,6 +297,8 @@ pub(crate) fn open(place: &Place<'_>, entry: &RunEntry, id: u64) -> Result<Run, 
             number: entry.id,
             path: path.clone(),
             bytes: entry.file_bytes,
+            columns: layout.columns,
+            damage: OnceLock::new(),
             obsolete: AtomicBool::new(false),
             garbage: Arc::clone(place.garbage),
         })),

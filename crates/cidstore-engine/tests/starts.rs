@@ -1,7 +1,8 @@
 //! Starts that are not like the others: on a full disk, with files that are missing or damaged.
 
 use cidstore_disk::sim::SimDisk;
-use cidstore_engine::{Durability, OpenReport, Store, StoreError, StoreOptions};
+use cidstore_engine::hdf5::{RunSource, read_run};
+use cidstore_engine::{Durability, OpenReport, Step, Store, StoreError, StoreOptions};
 use cidstore_types::{Batch, Cid, Mutation, Op, Pattern, Triple};
 use std::path::Path;
 use std::sync::Arc;
@@ -56,4 +57,37 @@ fn full_disk_is_no_reason_not_to_start() {
     drop(store);
     let (store, report) = open(&disk, 2).unwrap();
     assert_eq!((count(&store), report.replayed), (250, 0));
+}
+
+/// A merge would give what is damaged a checksum that fits.
+#[test]
+fn no_damaged_column_is_merged_into_a_new_file() {
+    for column in ["triples", "created_at", "index/pos", "index/osp", "index/hash_prefix", "index/hash_row"] {
+        let disk = SimDisk::new();
+        let (mut store, _) = open(&disk, 0).unwrap();
+        let mut maintainer = store.maintainer();
+        insert(&mut store, 0..60).unwrap();
+        assert!(matches!(maintainer.step(), Ok(Step::Sealed { rows: 60, .. })));
+        let file = Path::new("/data/cidstore.h5.runs/000001.h5");
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("run.h5");
+        std::fs::write(&copy, &disk.files()[file]).unwrap();
+        let layout = read_run(RunSource::File(&copy)).unwrap();
+        let (_, place) = layout.columns.iter().find(|(id, _)| id.name() == column).unwrap();
+        // The least significant bit of some value in the middle, so that nothing but a checksum tells.
+        disk.flip_bit(file, (place.offset + place.bytes / 2) * 8);
+        for i in 1..4 {
+            insert(&mut store, i * 60..(i + 1) * 60).unwrap();
+            assert!(matches!(maintainer.step(), Ok(Step::Sealed { .. })));
+        }
+        let error = loop {
+            match maintainer.step() {
+                Ok(Step::Merged { .. }) => panic!("{column}: merged"),
+                Ok(_) => {}
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert!(error.contains(file.to_str().unwrap()) && error.contains(column), "{error}");
+        assert!(error.contains(&format!("at {}", place.offset)), "{error}");
+    }
 }
