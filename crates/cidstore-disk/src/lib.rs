@@ -94,6 +94,9 @@ pub trait File: Send + Sync {
     fn sync_data(&self) -> Result<()>;
     /// Makes its bytes and all its attributes durable (fsync).
     fn sync_all(&self) -> Result<()>;
+    /// Whether another program holds a lock on it (`flock`), as HDF5 does on every file that it has
+    /// open. Where that cannot be known, it says no.
+    fn is_in_use(&self) -> bool;
 }
 
 /// A file's bytes in memory, read-only.

@@ -1,7 +1,7 @@
 //! The real file system.
 
 use crate::{Disk, DiskError, File, Map, Open, Result};
-use rustix::fs::{FallocateFlags, fallocate, fdatasync, fsync, ftruncate, statvfs};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, fdatasync, flock, fsync, ftruncate, statvfs};
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 use rustix::mm::{Advice, madvise};
 use std::fs;
@@ -147,6 +147,17 @@ impl File for RealFile {
 
     fn sync_all(&self) -> Result<()> {
         fsync(&self.file).map_err(errno("sync", &self.path))
+    }
+
+    fn is_in_use(&self) -> bool {
+        match flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                let _ = flock(&self.file, FlockOperation::Unlock);
+                false
+            }
+            // Anything else than this: a file system without locks.
+            Err(errno) => errno == Errno::WOULDBLOCK,
+        }
     }
 }
 

@@ -39,6 +39,8 @@ struct Inode {
     live: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Write>,
+    /// Other programs that have it open and locked.
+    held: u32,
 }
 
 #[derive(Clone)]
@@ -175,6 +177,17 @@ impl SimDisk {
         if let Some(byte) = inode.durable.get_mut(byte) {
             *byte ^= mask;
         }
+    }
+
+    /// Another program opens a file, and holds a lock on it until the holder is dropped.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn hold(&self, path: &Path) -> Holder {
+        let state = &mut *self.state();
+        let inode = state.live[path];
+        state.inodes[inode].held += 1;
+        Holder { disk: self.clone(), inode }
     }
 
     /// All files with their bytes as they are seen.
@@ -416,6 +429,22 @@ impl File for SimFile {
 
     fn sync_all(&self) -> Result<()> {
         self.sync()
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.disk.state().inodes[self.inode].held > 0
+    }
+}
+
+/// Another program that has a file open; see [`SimDisk::hold`].
+pub struct Holder {
+    disk: SimDisk,
+    inode: usize,
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.disk.state().inodes[self.inode].held -= 1;
     }
 }
 

@@ -1,14 +1,17 @@
 //! The catalog on disk: read once, replaced whole, atomically.
 
 use crate::error::StoreError;
+use crate::garbage::Garbage;
 use crate::hdf5::{self, Catalog};
 use cidstore_disk::{Disk, DiskError, Open};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The catalog file and what it says.
 pub(crate) struct CatalogFile {
     path: PathBuf,
     content: Catalog,
+    garbage: Arc<Garbage>,
 }
 
 /// `path` with `suffix` appended to the file name.
@@ -22,7 +25,7 @@ impl CatalogFile {
     /// Writes the first catalog of a store.
     pub(crate) fn create(disk: &dyn Disk, path: &Path, content: Catalog) -> Result<Self, StoreError> {
         write(disk, path, &content)?;
-        Ok(Self { path: path.to_owned(), content })
+        Ok(Self { path: path.to_owned(), content, garbage: Arc::default() })
     }
 
     /// Reads the catalog at `path`, and makes sure that a power cut leaves the same.
@@ -36,7 +39,12 @@ impl CatalogFile {
         let read = file.read_at(&mut bytes, 0)?;
         bytes.truncate(read);
         let content = hdf5::read_catalog(&path.display().to_string(), &bytes)?;
-        Ok(Self { path: path.to_owned(), content })
+        Ok(Self { path: path.to_owned(), content, garbage: Arc::default() })
+    }
+
+    /// What becomes of the files that it does not name any more.
+    pub(crate) fn garbage(&self) -> &Arc<Garbage> {
+        &self.garbage
     }
 
     pub(crate) fn content(&self) -> &Catalog {
@@ -65,7 +73,14 @@ impl CatalogFile {
     ) -> Result<(), StoreError> {
         let mut next = self.content.clone();
         change(&mut next);
-        write(disk, &self.path, &next)?;
+        let former = match disk.open(&self.path, Open::Read) {
+            Err(error) if error.is_not_found() => None,
+            former => Some(former?),
+        };
+        let written = write(disk, &self.path, &next);
+        // After an error, too: it may be replaced nevertheless.
+        self.garbage.catalog_replaced(former);
+        written?;
         self.content = next;
         Ok(())
     }

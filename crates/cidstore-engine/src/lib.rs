@@ -12,7 +12,8 @@
 //! - In the list, runs in files come before runs in memory; the catalog names exactly the former,
 //!   and they hold the effects of exactly the mutations up to its sealed sequence number.
 //! - A run file is written once, synced, renamed into place and never changed; it is removed after
-//!   the catalog no longer names it and the last snapshot that holds it is gone.
+//!   the catalog no longer names it, the last snapshot that holds it is gone, and no other program
+//!   has a former catalog open that names it.
 //! - Only the module [`hdf5`] knows HDF5.
 
 pub mod hdf5;
@@ -24,6 +25,7 @@ mod changes;
 mod column;
 mod error;
 mod filter;
+mod garbage;
 mod kway;
 mod list;
 mod maintain;

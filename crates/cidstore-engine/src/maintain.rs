@@ -2,6 +2,7 @@
 
 use crate::catalog::CatalogFile;
 use crate::error::StoreError;
+use crate::garbage::Garbage;
 use crate::hdf5::{Catalog, RunEntry};
 use crate::list::{Claim, RunList};
 use crate::merge::{Merge, NEVER_STOPPED};
@@ -11,7 +12,6 @@ use crate::run::Run;
 use crate::seal;
 use cidstore_disk::Disk;
 use cidstore_types::Seq;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,20 +34,6 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn sealed_seq(&self) -> Seq {
         self.sealed_seq.load(Ordering::Acquire)
-    }
-}
-
-/// Paths of run files that nobody reads any more.
-#[derive(Default)]
-pub struct Garbage(Mutex<Vec<PathBuf>>);
-
-impl Garbage {
-    pub(crate) fn add(&self, path: PathBuf) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(path);
-    }
-
-    fn take(&self) -> Vec<PathBuf> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -264,17 +250,11 @@ impl Shared {
         Ok(())
     }
 
-    /// Removes the files that nobody reads any more. What cannot be removed is tried again.
+    /// Removes the files that nobody reads any more.
     fn collect_garbage(&self) -> Result<(), StoreError> {
-        let mut paths = self.garbage.take().into_iter();
-        while let Some(path) = paths.next() {
-            if let Err(error) = self.disk.remove(&path) {
-                self.garbage.add(path);
-                paths.for_each(|path| self.garbage.add(path));
-                return Err(error.into());
-            }
-        }
-        Ok(())
+        let snapshot = self.list.snapshot();
+        let in_use = snapshot.runs.iter().filter_map(|run| run.file.as_ref()).map(|file| file.bytes).sum();
+        self.garbage.collect(&*self.disk, in_use)
     }
 }
 

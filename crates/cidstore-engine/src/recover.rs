@@ -5,7 +5,7 @@ use crate::catalog::{CatalogFile, beside};
 use crate::error::StoreError;
 use crate::hdf5::{Catalog, FORMAT_VERSION};
 use crate::list::RunList;
-use crate::maintain::{Garbage, Maintainer, Shared};
+use crate::maintain::{Maintainer, Shared};
 use crate::options::StoreOptions;
 use crate::run::Run;
 use crate::seal::{self, Place};
@@ -67,7 +67,7 @@ pub(crate) fn open(
     disk.create_dir_all(&runs_dir)?;
     let debris = remove_debris(&*disk, &runs_dir, catalog.content())?;
 
-    let garbage = Arc::new(Garbage::default());
+    let garbage = Arc::clone(catalog.garbage());
     let store_id = catalog.content().store_id;
     let mut runs = Vec::new();
     for entry in &catalog.content().runs {

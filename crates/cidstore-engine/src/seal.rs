@@ -5,17 +5,17 @@
 
 use crate::column::Column;
 use crate::error::StoreError;
+use crate::garbage::Garbage;
 use crate::hdf5::{
     self, ColumnId, ColumnSpec, Extent, FORMAT_VERSION, PerColumn, RunAttributes, RunEntry, RunSource,
     RunSpec,
 };
-use crate::maintain::Garbage;
 use crate::merge::Merge;
 use crate::run::{Filters, Rows, Run, Texts};
 use bytemuck::Pod;
 use cidstore_disk::{Disk, DiskError, File, Open};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Bytes written at once.
@@ -34,21 +34,23 @@ pub struct RunFile {
     pub(crate) columns: PerColumn<Extent>,
     /// What was found when it was verified, if that was not what was written.
     pub(crate) damage: OnceLock<Arc<str>>,
-    obsolete: AtomicBool,
+    /// The first catalog that does not name it; 0 while the current one does.
+    obsolete_since: AtomicU64,
     garbage: Arc<Garbage>,
 }
 
 impl RunFile {
     /// The catalog no longer names it.
     pub(crate) fn mark_obsolete(&self) {
-        self.obsolete.store(true, Ordering::Release);
+        self.obsolete_since.store(self.garbage.version(), Ordering::Release);
     }
 }
 
 impl Drop for RunFile {
     fn drop(&mut self) {
-        if *self.obsolete.get_mut() {
-            self.garbage.add(std::mem::take(&mut self.path));
+        let since = *self.obsolete_since.get_mut();
+        if since > 0 {
+            self.garbage.add(std::mem::take(&mut self.path), self.bytes, since);
         }
     }
 }
@@ -299,7 +301,7 @@ pub(crate) fn open(place: &Place<'_>, entry: &RunEntry, id: u64) -> Result<Run, 
             bytes: entry.file_bytes,
             columns: layout.columns,
             damage: OnceLock::new(),
-            obsolete: AtomicBool::new(false),
+            obsolete_since: AtomicU64::new(0),
             garbage: Arc::clone(place.garbage),
         })),
     };

@@ -30,6 +30,9 @@ pub enum Live {
     /// A reader keeps a snapshot; one that was kept is compared.
     Hold,
     Compare,
+    /// Another program opens the catalog; one that did closes it.
+    Look,
+    LookAway,
     /// The log loses what is sealed.
     RemoveLog,
     /// A follower reads on, so many records at most.
@@ -86,6 +89,8 @@ fn live() -> impl Strategy<Value = Live> {
         3 => Just(Live::Tidy),
         2 => Just(Live::Hold),
         2 => Just(Live::Compare),
+        1 => Just(Live::Look),
+        1 => Just(Live::LookAway),
         2 => Just(Live::RemoveLog),
         2 => (1usize..8).prop_map(Live::Follow),
         2 => (any::<prop::sample::Index>(), 1usize..40).prop_map(|(since, limit)| Live::Changes(since, limit)),

@@ -112,4 +112,7 @@ impl File for HookFile {
         self.disk.tick();
         self.file.sync_all()
     }
+    fn is_in_use(&self) -> bool {
+        self.file.is_in_use()
+    }
 }

@@ -2,6 +2,8 @@
 
 use crate::generate::{Action, Live};
 use crate::hook::HookDisk;
+use cidstore_disk::sim::Holder;
+use cidstore_engine::hdf5::read_catalog;
 use cidstore_engine::{
     Durability, Maintainer, Outcome, Page, Snapshot, Step, Store, StoreError, StoreOptions, changes,
 };
@@ -9,7 +11,7 @@ use cidstore_types::{Batch, BatchRef, Cid, Mutation, Op, Pattern, Seq, Triple};
 use cidstore_wal::{Tail, WalError};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 pub type Model = BTreeMap<Triple, (f64, Option<String>)>;
@@ -145,6 +147,8 @@ pub struct World {
     /// whole or not at all.
     in_flight: Vec<(Record, Model)>,
     held: VecDeque<(Arc<Snapshot>, Model)>,
+    /// Other programs that have a catalog open, and the run files that it names.
+    lookers: VecDeque<(Holder, Vec<PathBuf>)>,
     tail: Option<Tail>,
     /// The follower has seen all up to here.
     seen: Seq,
@@ -162,6 +166,7 @@ impl World {
             records: Vec::new(),
             in_flight: Vec::new(),
             held: VecDeque::new(),
+            lookers: VecDeque::new(),
             tail: None,
             seen: 0,
             starts: 0,
@@ -195,6 +200,8 @@ impl World {
         }
         (self.store, self.tail) = (None, None);
         self.held.clear();
+        // A start does not know who reads.
+        self.lookers.clear();
         self.open();
     }
 
@@ -289,6 +296,8 @@ impl World {
                     assert!(equals(&snapshot, &model), "a snapshot of {} changed", snapshot.as_of());
                 }
             }
+            Live::Look => self.look(),
+            Live::LookAway => drop(self.lookers.pop_front()),
             Live::RemoveLog => {
                 let sealed = self.store().reader().sealed_seq();
                 // It may fail, and is tried again some time.
@@ -298,6 +307,22 @@ impl World {
             Live::Changes(since, limit) => self.check_changes(since.index(self.visible as usize + 2), *limit),
         }
         assert!(equals(&self.snapshot(), self.model()), "after {live:?}");
+        self.check_lookers();
+    }
+
+    fn look(&mut self) {
+        let path = Path::new(PATH);
+        let catalog = read_catalog("the catalog", &self.disk.sim.files()[path]).unwrap();
+        let files = catalog.runs.iter().map(|run| path.parent().unwrap().join(&run.file)).collect();
+        self.lookers.push_back((self.disk.sim.hold(path), files));
+    }
+
+    /// Whoever has a catalog open finds all that it names.
+    pub fn check_lookers(&self) {
+        let files = self.disk.sim.files();
+        for named in self.lookers.iter().flat_map(|(_, named)| named) {
+            assert!(files.contains_key(named), "{} is gone under a reader", named.display());
+        }
     }
 
     fn record_of(&self, seq: Seq) -> &Record {
@@ -420,4 +445,5 @@ pub fn run(world: &Arc<Mutex<World>>, action: &Action) {
     }
     let world = lock();
     assert!(equals(&world.snapshot(), world.model()), "after {action:?}");
+    world.check_lookers();
 }

@@ -1,0 +1,105 @@
+//! Run files that the catalog no longer names: when they are removed.
+//!
+//! Not as long as a snapshot of this process holds them. Nor as long as another program has a catalog
+//! open that names them: HDF5 shows the rows of a missing file as zeros, and says nothing. HDF5 locks
+//! what it has open (`flock`), so that a former catalog tells whether somebody still reads it.
+
+use crate::error::StoreError;
+use cidstore_disk::{Disk, File};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Former catalogs that are watched at most; beyond, the oldest is forgotten.
+const FORMER_MAX: usize = 64;
+/// For other programs, files of so many bytes are kept, or of as many as the store has in use; but
+/// never more than there is room for on the disk.
+const KEPT_BYTES: u64 = 1 << 30;
+
+/// The former catalogs, and the files that only they name.
+#[derive(Default)]
+pub struct Garbage(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Number of the current catalog, by this process.
+    version: u64,
+    /// Former ones that may be in use, by their numbers; ascending.
+    former: Vec<(u64, Arc<dyn File>)>,
+    /// Nobody in this process reads them any more. The oldest comes first.
+    files: Vec<Obsolete>,
+}
+
+/// A file that can be removed.
+struct Obsolete {
+    path: PathBuf,
+    bytes: u64,
+    /// The first catalog that does not name it.
+    since: u64,
+}
+
+impl Garbage {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Valid after every single change, so a panic elsewhere breaks nothing.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The catalog is replaced, or may be; this was it, if there was one.
+    pub(crate) fn catalog_replaced(&self, former: Option<Arc<dyn File>>) {
+        let mut state = self.lock();
+        let version = state.version;
+        state.former.extend(former.map(|former| (version, former)));
+        state.version += 1;
+        if state.former.len() > FORMER_MAX {
+            state.former.remove(0);
+        }
+    }
+
+    /// Number of the current catalog.
+    pub(crate) fn version(&self) -> u64 {
+        self.lock().version
+    }
+
+    /// Nobody in this process reads the file any more, which no catalog names since `since`.
+    pub(crate) fn add(&self, path: PathBuf, bytes: u64, since: u64) {
+        self.lock().files.push(Obsolete { path, bytes, since });
+    }
+
+    /// Removes what nobody reads. The store has files of `in_use` bytes.
+    ///
+    /// # Errors
+    /// What the disk says; what could not be removed is tried again.
+    pub(crate) fn collect(&self, disk: &dyn Disk, in_use: u64) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        // A reader between opening and locking its file is not seen. That takes it microseconds;
+        // since the catalog was replaced, the directory was synced.
+        state.former.retain(|(_, catalog)| catalog.is_in_use());
+        let oldest = state.former.first().map_or(u64::MAX, |(version, _)| *version);
+        let (mut kept, mut gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.files).into_iter().partition(|file| file.since > oldest);
+        if let Some(file) = kept.first() {
+            let free = disk.available_bytes(file.path.parent().unwrap_or(&file.path))?;
+            let most = KEPT_BYTES.max(in_use).min(free);
+            let mut bytes: u64 = kept.iter().map(|file| file.bytes).sum();
+            while bytes > most {
+                let file = kept.remove(0);
+                bytes -= file.bytes;
+                let path = file.path.display();
+                tracing::warn!(%path, "removed, though another program has a catalog open that names it");
+                gone.push(file);
+            }
+        }
+        state.files = kept;
+        let mut gone = gone.into_iter();
+        while let Some(file) = gone.next() {
+            match disk.remove(&file.path) {
+                Err(error) if !error.is_not_found() => {
+                    state.files.push(file);
+                    state.files.extend(gone);
+                    return Err(error.into());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
