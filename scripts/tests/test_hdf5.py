@@ -44,6 +44,16 @@ def stored(client):
         cursor = {"cursor": page["cursor"]}
 
 
+def named_runs(file):
+    """Names of the run files in an open catalog."""
+    return {path.decode().rpartition("/")[2] for path in file["run_table"]["file"]}
+
+
+def current_runs(daemon):
+    with h5py.File(daemon.data_path) as file:
+        return named_runs(file)
+
+
 def check_readers(daemon, expected):
     """`expected` is everything, and everything is sealed."""
     with h5py.File(daemon.data_path) as file:
@@ -100,15 +110,23 @@ def test_reader_that_keeps_the_file_open(make_daemon, make_client):
     client.ok("batch_insert", packed=b"".join(map(wire.row, first)))
     client.ok("checkpoint")
     with h5py.File(daemon.data_path) as file:
-        assert triples(file["triples"][:]) == first
+        # Nothing is read yet, so that HDF5 has no run file open.
+        former = named_runs(file)
         for n in range(10):
             client.ok("batch_insert", packed=b"".join(wire.row((cid(1, m), cid(n, 1), cid(0, 2))) for m in range(300)))
             client.ok("checkpoint")
-        assert file["triples"].shape == (50,)  # the catalog that was opened stays what it was
-    assert len(triples(recipe("the live set", daemon.data_path)["live"])) == 3050
+        wait_until(lambda: not former & current_runs(daemon), "its run file is merged into another")
+        for n in range(3):
+            client.ok("insert", s=[2, n], p=[0, 1], o=[0, 2])
+            client.ok("checkpoint")
+        # The catalog that was opened stays what it was, and finds what it names.
+        assert triples(file["triples"][:]) == first
+    runs = daemon.data_path.with_name(daemon.data_path.name + ".runs")
+    wait_until(lambda: {path.name for path in runs.iterdir()} == current_runs(daemon), "what nobody reads is removed")
+    assert len(triples(recipe("the live set", daemon.data_path)["live"])) == 3053
     daemon.kill()
     daemon.start()
-    assert make_client(daemon).ok("count")["count"] == 3050
+    assert make_client(daemon).ok("count")["count"] == 3053
 
 
 def test_times_and_metadata_of_a_run(daemon, client):
