@@ -193,3 +193,23 @@ unsafe impl Map for RealMap {
         self.advise(&range, Advice::LinuxDontNeed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_another_has_locked_is_in_use_even_without_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog");
+        fs::write(&path, b"x").unwrap();
+        let file = RealDisk.open(&path, Open::Read).unwrap();
+        assert!(!file.is_in_use());
+        let other = fs::File::open(&path).unwrap();
+        other.lock_shared().unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(file.is_in_use());
+        drop(other);
+        assert!(!file.is_in_use());
+    }
+}

@@ -103,3 +103,42 @@ impl Garbage {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cidstore_disk::Open;
+    use cidstore_disk::sim::SimDisk;
+    use std::path::Path;
+
+    #[test]
+    fn what_a_reader_needs_is_kept_but_not_beyond_the_room_on_the_disk() {
+        let disk = SimDisk::new();
+        let make = |name: &str| {
+            let file = disk.open(Path::new(name), Open::Create).unwrap();
+            file.write_at(&[1; 1000], 0).unwrap();
+            file
+        };
+        let exist = |names: [&str; 3]| names.map(|name| disk.exists(Path::new(name)).unwrap());
+        let garbage = Garbage::default();
+        let reader = disk.hold({
+            garbage.catalog_replaced(Some(make("/catalog")));
+            Path::new("/catalog")
+        });
+        let files = ["/a", "/b", "/c"];
+        drop(files.map(make));
+        garbage.add("/a".into(), 1000, 1);
+        garbage.add("/b".into(), 1000, 1);
+        // This one the catalog that is read never named.
+        garbage.add("/c".into(), 1000, 0);
+        garbage.collect(&disk, 0).unwrap();
+        assert_eq!(exist(files), [true, true, false]);
+        // Room for 1500 bytes beside the three files that are left.
+        disk.set_capacity(Some(4500));
+        garbage.collect(&disk, 0).unwrap();
+        assert_eq!(exist(files), [false, true, false]);
+        drop(reader);
+        garbage.collect(&disk, 0).unwrap();
+        assert_eq!(exist(files), [false; 3]);
+    }
+}
