@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub(crate) struct CatalogFile {
     path: PathBuf,
     content: Catalog,
+    /// The file may hold what a replacement that failed wrote.
+    uncertain: bool,
     garbage: Arc<Garbage>,
 }
 
@@ -25,7 +27,8 @@ impl CatalogFile {
     /// Writes the first catalog of a store.
     pub(crate) fn create(disk: &dyn Disk, path: &Path, content: Catalog) -> Result<Self, StoreError> {
         write(disk, path, &content)?;
-        Ok(Self { path: path.to_owned(), content, garbage: Arc::default() })
+        rename(disk, path)?;
+        Ok(Self { path: path.to_owned(), content, uncertain: false, garbage: Arc::default() })
     }
 
     /// Reads the catalog at `path`, and makes sure that a power cut leaves the same.
@@ -38,8 +41,8 @@ impl CatalogFile {
         let mut bytes = vec![0; file.len()? as usize];
         let read = file.read_at(&mut bytes, 0)?;
         bytes.truncate(read);
-        let content = hdf5::read_catalog(&path.display().to_string(), &bytes)?;
-        Ok(Self { path: path.to_owned(), content, garbage: Arc::default() })
+        let content = hdf5::read_catalog(&path.display().to_string(), &bytes).map_err(StoreError::Catalog)?;
+        Ok(Self { path: path.to_owned(), content, uncertain: false, garbage: Arc::default() })
     }
 
     /// What becomes of the files that it does not name any more.
@@ -64,6 +67,11 @@ impl CatalogFile {
         number
     }
 
+    /// Whether the file may hold something else than [`CatalogFile::content`].
+    pub(crate) fn is_uncertain(&self) -> bool {
+        self.uncertain
+    }
+
     /// Changes the catalog: written beside, synced, renamed, directory synced. On an error the
     /// content in memory is as it was.
     pub(crate) fn replace(
@@ -77,15 +85,18 @@ impl CatalogFile {
             Err(error) if error.is_not_found() => None,
             former => Some(former?),
         };
-        let written = write(disk, &self.path, &next);
+        write(disk, &self.path, &next)?;
+        let renamed = rename(disk, &self.path);
         // After an error, too: it may be replaced nevertheless.
         self.garbage.catalog_replaced(former);
-        written?;
-        self.content = next;
+        self.uncertain |= renamed.is_err();
+        renamed?;
+        (self.content, self.uncertain) = (next, false);
         Ok(())
     }
 }
 
+/// Writes a catalog beside the one at `path`.
 fn write(disk: &dyn Disk, path: &Path, content: &Catalog) -> Result<(), StoreError> {
     let bytes = hdf5::write_catalog(content)?;
     let new = beside(path, ".new");
@@ -94,10 +105,13 @@ fn write(disk: &dyn Disk, path: &Path, content: &Catalog) -> Result<(), StoreErr
     }
     let file = disk.open(&new, Open::Create)?;
     file.write_at(&bytes, 0)?;
-    file.sync_all()?;
-    disk.rename(&new, path)?;
-    sync_dir_of(disk, path)?;
-    Ok(())
+    Ok(file.sync_all()?)
+}
+
+/// Puts it in its place.
+fn rename(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+    disk.rename(&beside(path, ".new"), path)?;
+    Ok(sync_dir_of(disk, path)?)
 }
 
 fn sync_dir_of(disk: &dyn Disk, path: &Path) -> Result<(), DiskError> {

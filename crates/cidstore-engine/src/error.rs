@@ -76,11 +76,29 @@ pub enum StoreError {
         /// Checksum of what was written.
         expected: u32,
     },
-    /// A run file is not the one that the catalog names.
+    /// The catalog cannot be used.
     #[error(
-        "{}: {what} is {found}, the catalog says {expected}: the file was replaced or damaged. Put it back \
-         from a backup", path.display()
+        "the catalog cannot be used: {0}. Restore it from a backup, together with the run files and the \
+         log of the same moment"
     )]
+    Catalog(#[source] Hdf5Error),
+    /// A run file that the catalog names is missing, or is not what it was.
+    #[error(
+        "a run file cannot be used: {source}. It holds {rows} rows of mutations {first_seq} to \
+         {last_seq}, and without it nobody knows what is true: put it back from a backup"
+    )]
+    Run {
+        /// Triples and tombstones in it, as the catalog says.
+        rows: u64,
+        /// See [`crate::hdf5::RunEntry::first_seq`].
+        first_seq: Seq,
+        /// See [`crate::hdf5::RunEntry::last_seq`].
+        last_seq: Seq,
+        /// What is wrong, and with which file.
+        source: Box<StoreError>,
+    },
+    /// A run file is not the one that the catalog names.
+    #[error("{}: {what} is {found}, the catalog says {expected}", path.display())]
     RunMismatch {
         /// The run file.
         path: PathBuf,
@@ -98,6 +116,7 @@ impl StoreError {
     pub fn is_full(&self) -> bool {
         match self {
             Self::Disk(error) => error.is_full(),
+            Self::Run { source, .. } => source.is_full(),
             Self::Wal(error) => matches!(error, WalError::Full { .. }),
             _ => false,
         }

@@ -19,14 +19,19 @@ const KEPT_BYTES: u64 = 1 << 30;
 #[derive(Default)]
 pub struct Garbage(Mutex<State>);
 
-#[derive(Default)]
 struct State {
-    /// Number of the current catalog, by this process.
+    /// Number of the current catalog, as this process counts them, from 1 on.
     version: u64,
     /// Former ones that may be in use, by their numbers; ascending.
     former: Vec<(u64, Arc<dyn File>)>,
     /// Nobody in this process reads them any more. The oldest comes first.
     files: Vec<Obsolete>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { version: 1, former: Vec::new(), files: Vec::new() }
+    }
 }
 
 /// A file that can be removed.
@@ -127,10 +132,10 @@ mod tests {
         });
         let files = ["/a", "/b", "/c"];
         drop(files.map(make));
-        garbage.add("/a".into(), 1000, 1);
-        garbage.add("/b".into(), 1000, 1);
+        garbage.add("/a".into(), 1000, 2);
+        garbage.add("/b".into(), 1000, 2);
         // This one the catalog that is read never named.
-        garbage.add("/c".into(), 1000, 0);
+        garbage.add("/c".into(), 1000, 1);
         garbage.collect(&disk, 0).unwrap();
         assert_eq!(exist(files), [true, true, false]);
         // Room for 1500 bytes beside the three files that are left.

@@ -3,7 +3,7 @@
 use crate::builder::Builder;
 use crate::catalog::{CatalogFile, beside};
 use crate::error::StoreError;
-use crate::hdf5::{Catalog, FORMAT_VERSION};
+use crate::hdf5::{Catalog, FORMAT_VERSION, RunEntry};
 use crate::list::RunList;
 use crate::maintain::{Maintainer, Shared};
 use crate::options::StoreOptions;
@@ -65,14 +65,14 @@ pub(crate) fn open(
         CatalogFile::read(&*disk, path)?
     };
     disk.create_dir_all(&runs_dir)?;
-    let debris = remove_debris(&*disk, &runs_dir, catalog.content())?;
 
     let garbage = Arc::clone(catalog.garbage());
     let store_id = catalog.content().store_id;
     let mut runs = Vec::new();
     for entry in &catalog.content().runs {
         let place = Place { disk: &disk, dir: &runs_dir, store_id, number: entry.id, garbage: &garbage };
-        runs.push(Arc::new(seal::open(&place, entry, runs.len() as u64 + 1)?));
+        let run = seal::open(&place, entry, runs.len() as u64 + 1).map_err(|error| unusable(entry, error))?;
+        runs.push(Arc::new(run));
     }
     let (runs_len, sealed_seq) = (runs.len(), catalog.content().sealed_seq);
 
@@ -86,6 +86,8 @@ pub(crate) fn open(
     if log.first_seq() > sealed_seq + 1 {
         return Err(StoreError::LogGap { path: wal_dir, sealed: sealed_seq, log: log.first_seq() });
     }
+    // Not before everything else fits together: with another catalog this may be all there is.
+    let debris = remove_debris(&*disk, &runs_dir, catalog.content())?;
     let shared = Arc::new(Shared {
         disk,
         list: RunList::new(runs, sealed_seq),
@@ -112,6 +114,24 @@ fn refuse_if_used(disk: &dyn Disk, catalog: &Path, dirs: &[&Path]) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Why a run file cannot be used; other reasons, as a lack of memory, are not the file's.
+fn unusable(entry: &RunEntry, error: StoreError) -> StoreError {
+    let of_the_file = match &error {
+        StoreError::Disk(error) => error.is_not_found(),
+        StoreError::Hdf5(_) | StoreError::RunMismatch { .. } => true,
+        _ => false,
+    };
+    if !of_the_file {
+        return error;
+    }
+    StoreError::Run {
+        rows: entry.rows + entry.tombstones,
+        first_seq: entry.first_seq,
+        last_seq: entry.last_seq,
+        source: Box::new(error),
+    }
 }
 
 /// Removes run files that the catalog does not name: those of an interrupted seal or merge, and

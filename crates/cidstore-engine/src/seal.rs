@@ -149,8 +149,6 @@ pub(crate) fn seal(place: &Place<'_>, merge: &Merge<'_>, id: u64) -> Result<(Run
         }
     };
     drop((indexes, texts));
-    place.disk.rename(&new, &path)?;
-    place.disk.sync_dir(place.dir)?;
     let dir_name = place.dir.file_name().unwrap_or_default().to_string_lossy();
     let entry = RunEntry {
         id: place.number,
@@ -163,7 +161,19 @@ pub(crate) fn seal(place: &Place<'_>, merge: &Merge<'_>, id: u64) -> Result<(Run
         head_bytes: head.len() as u64,
         head_crc32c: crc32c::crc32c(&head),
     };
-    Ok((open(place, &entry, id)?, entry))
+    let named = (|| {
+        place.disk.rename(&new, &path)?;
+        place.disk.sync_dir(place.dir)?;
+        open(place, &entry, id)
+    })();
+    match named {
+        Ok(run) => Ok((run, entry)),
+        Err(error) => {
+            // No catalog names it yet: each attempt would leave another one behind.
+            let _ = place.disk.remove(&new).or_else(|_| place.disk.remove(&path));
+            Err(error)
+        }
+    }
 }
 
 fn le_bytes(values: &[u32]) -> impl Iterator<Item = [u8; 4]> {

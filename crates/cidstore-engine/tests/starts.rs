@@ -1,9 +1,11 @@
 //! Starts that are not like the others: on a full disk, with files that are missing or damaged.
 
 use cidstore_disk::sim::SimDisk;
+use cidstore_disk::{Disk, Open};
 use cidstore_engine::hdf5::{RunSource, read_run};
 use cidstore_engine::{Durability, OpenReport, Step, Store, StoreError, StoreOptions};
 use cidstore_types::{Batch, Cid, Mutation, Op, Pattern, Triple};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -90,4 +92,123 @@ fn no_damaged_column_is_merged_into_a_new_file() {
         assert!(error.contains(file.to_str().unwrap()) && error.contains(column), "{error}");
         assert!(error.contains(&format!("at {}", place.offset)), "{error}");
     }
+}
+
+/// A store with two run files of 60 rows each.
+fn two_runs() -> (SimDisk, [&'static Path; 2]) {
+    let disk = SimDisk::new();
+    let (mut store, _) = open(&disk, 0).unwrap();
+    for i in 0..2 {
+        insert(&mut store, i * 60..(i + 1) * 60).unwrap();
+        store.maintainer().checkpoint().unwrap();
+    }
+    disk.kill();
+    let paths = ["/data/cidstore.h5.runs/000001.h5", "/data/cidstore.h5.runs/000002.h5"].map(Path::new);
+    (disk, paths)
+}
+
+#[test]
+fn run_file_that_is_not_what_it_was_keeps_the_store_from_starting() {
+    type Damage = fn(&SimDisk, [&Path; 2]);
+    let damages: [(&str, Damage); 4] = [
+        ("not found", |disk, [_, second]| disk.remove(second).unwrap()),
+        ("the length is 5000, the catalog says", |disk, [_, second]| {
+            disk.open(second, Open::Write).unwrap().set_len(5000).unwrap();
+        }),
+        ("CRC-32C of the file's head", |disk, [_, second]| disk.flip_bit(second, 8 * 100)),
+        // The file of another run.
+        ("CRC-32C of the file's head", |disk, [first, second]| {
+            let bytes = disk.files()[first].clone();
+            disk.open(second, Open::Write).unwrap().write_at(&bytes, 0).unwrap();
+        }),
+    ];
+    for (what, damage) in damages {
+        let (disk, paths) = two_runs();
+        let before = disk.files();
+        damage(&disk, paths);
+        let damaged = disk.files();
+        let error = open(&disk, 1).err().unwrap_or_else(|| panic!("{what}: it starts")).to_string();
+        for part in [what, "cidstore.h5.runs/00000", "60 rows of mutations ", "from a backup"] {
+            assert!(error.contains(part), "{part:?} is not in: {error}");
+        }
+        // Nothing else was touched, so that putting it back is all that is needed.
+        assert_eq!(disk.files(), damaged);
+        for (path, bytes) in before {
+            let _ = disk.remove(&path);
+            disk.open(&path, Open::Create).unwrap().write_at(&bytes, 0).unwrap();
+        }
+        assert_eq!(count(&open(&disk, 2).unwrap().0), 120);
+    }
+}
+
+/// A catalog of an earlier day does not name the files of later ones.
+#[test]
+fn wrong_catalog_costs_no_file() {
+    let disk = SimDisk::new();
+    let (mut store, _) = open(&disk, 0).unwrap();
+    insert(&mut store, 0..60).unwrap();
+    store.maintainer().checkpoint().unwrap();
+    let early = disk.files()[Path::new(PATH)].clone();
+    let mut last = 60;
+    while store.log().first_seq() == 1 || disk.exists(Path::new("/data/cidstore.h5.runs/000001.h5")).unwrap()
+    {
+        insert(&mut store, last..last + 60).unwrap();
+        last += 60;
+        store.maintainer().checkpoint().unwrap();
+        store.maintainer().step().unwrap();
+        let sealed = store.reader().sealed_seq();
+        store.wal().remove_before(sealed).unwrap();
+    }
+    drop(store);
+    disk.kill();
+    let before = disk.files();
+    let put = |bytes: &[u8]| {
+        disk.remove(Path::new(PATH)).unwrap();
+        disk.open(Path::new(PATH), Open::Create).unwrap().write_at(bytes, 0).unwrap();
+    };
+    put(&early);
+    let error = open(&disk, 1).err().expect("its run file was merged into another").to_string();
+    assert!(error.contains("000001.h5") && error.contains("not found"), "{error}");
+    put(&before[Path::new(PATH)]);
+    assert_eq!(disk.files(), before);
+    assert_eq!(count(&open(&disk, 2).unwrap().0), last);
+}
+
+#[test]
+fn damaged_or_missing_catalog_keeps_the_store_from_starting() {
+    let (disk, _) = two_runs();
+    disk.flip_bit(Path::new(PATH), 8 * 3000);
+    let error = open(&disk, 1).err().expect("it is damaged").to_string();
+    assert!(error.contains(PATH) && error.contains("Restore it from a backup"), "{error}");
+    disk.remove(Path::new(PATH)).unwrap();
+    let error = open(&disk, 1).err().expect("it is missing").to_string();
+    assert!(error.contains(PATH) && error.contains("Put it back from a backup"), "{error}");
+}
+
+/// Whatever fails while a run file is made, the next attempt succeeds, and nothing is left over.
+#[test]
+fn failed_seals_leave_nothing_behind() {
+    let mut left_over = Vec::new();
+    for n in 0.. {
+        let disk = SimDisk::new();
+        let (mut store, _) = open(&disk, 0).unwrap();
+        insert(&mut store, 0..60).unwrap();
+        let mut maintainer = store.maintainer();
+        let before = disk.operations();
+        disk.fail_nth(n, ErrorKind::StorageFull);
+        let _ = maintainer.step();
+        if disk.operations() - before <= n {
+            break;
+        }
+        maintainer.checkpoint().unwrap();
+        while maintainer.step().unwrap() != Step::Idle {}
+        assert_eq!(count(&store), 60);
+        let runs = disk.list(Path::new("/data/cidstore.h5.runs")).unwrap();
+        assert!(!runs.is_empty());
+        if runs.len() > 1 {
+            left_over.push(n);
+        }
+    }
+    // But where the catalog's rename, or the sync of that, failed: the file may be named.
+    assert!(left_over.len() <= 2, "{left_over:?}");
 }
