@@ -16,6 +16,8 @@ pub enum Action {
     Crash(u64),
     /// The next operations run until the n-th I/O, where the process or the power ends.
     CutAt(u64, Option<u64>),
+    /// Killed, and the power is cut at the n-th I/O of the next start.
+    CutStart(u64, u64),
     /// The n-th I/O from now fails.
     Fail(u64, bool),
 }
@@ -106,6 +108,7 @@ pub fn actions() -> impl Strategy<Value = Action> {
         1 => Just(Action::Kill),
         1 => any::<u64>().prop_map(Action::Crash),
         3 => (0u64..60, proptest::option::of(any::<u64>())).prop_map(|(n, seed)| Action::CutAt(n, seed)),
+        1 => (0u64..30, any::<u64>()).prop_map(|(n, seed)| Action::CutStart(n, seed)),
         1 => (0u64..20, any::<bool>()).prop_map(|(n, full)| Action::Fail(n, full)),
     ]
 }

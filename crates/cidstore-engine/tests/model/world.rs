@@ -1,11 +1,12 @@
 //! A store on a simulated disk, beside the model of what it must be.
 
+use crate::expect::{Model, apply, check_questions, equals};
 use crate::generate::{Action, Live};
 use crate::hook::HookDisk;
 use cidstore_disk::sim::Holder;
 use cidstore_engine::hdf5::read_catalog;
 use cidstore_engine::{
-    Durability, Maintainer, Outcome, Page, Snapshot, Step, Store, StoreError, StoreOptions, changes,
+    Durability, Maintainer, Outcome, Snapshot, Step, Store, StoreError, StoreOptions, changes,
 };
 use cidstore_types::{Batch, BatchRef, Cid, Mutation, Op, Pattern, Seq, Triple};
 use cidstore_wal::{Tail, WalError};
@@ -13,8 +14,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-
-pub type Model = BTreeMap<Triple, (f64, Option<String>)>;
 
 const PATH: &str = "/data/cidstore.h5";
 
@@ -55,78 +54,6 @@ impl Record {
     }
 }
 
-/// Applies a mutation; returns what it tells its client, and what it is in the log.
-pub fn apply(model: &mut Model, mutation: &Mutation) -> (u64, Op, Vec<Triple>, bool) {
-    match mutation {
-        Mutation::Batch(batch) => {
-            let mut affected = 0;
-            for (i, triple) in batch.rows.iter().enumerate() {
-                if batch.op == Op::Delete {
-                    affected += u64::from(model.remove(triple).is_some());
-                } else {
-                    let text = batch.metadata.iter().find(|(row, _)| *row as usize == i);
-                    let version = text.map(|(_, text)| text.to_string());
-                    model.insert(*triple, (batch.received_at, version));
-                    affected += 1;
-                }
-            }
-            (affected, batch.op, batch.rows.clone(), false)
-        }
-        Mutation::DeleteMatching { pattern, .. } => {
-            let rows: Vec<Triple> = model.keys().filter(|triple| pattern.matches(triple)).copied().collect();
-            model.retain(|triple, _| !pattern.matches(triple));
-            (rows.len() as u64, Op::Delete, rows, true)
-        }
-    }
-}
-
-/// Whether the store is the model: every row, with its columns.
-fn equals(snapshot: &Snapshot, model: &Model) -> bool {
-    let page = snapshot.query(&Pattern::ALL, usize::MAX, None, true).unwrap();
-    let records = page.records.unwrap();
-    page.rows.len() == model.len()
-        && model.iter().zip(&records).all(|((triple, (created_at, text)), record)| {
-            let version = record.metadata.schema_version.as_ref();
-            let stored = version.map(|version| format!(r#"{{"schema_version":"{version}"}}"#));
-            record.triple == *triple && record.created_at.total_cmp(created_at).is_eq() && stored == *text
-        })
-}
-
-/// All pages of a query.
-fn query_all(snapshot: &Snapshot, pattern: &Pattern, limit: usize) -> Vec<Triple> {
-    let mut rows = Vec::new();
-    let mut cursor: Option<Vec<u8>> = None;
-    loop {
-        let page: Page = snapshot.query(pattern, limit, cursor.as_deref(), false).unwrap();
-        assert!(page.rows.len() <= limit);
-        rows.extend(page.rows);
-        match page.cursor {
-            Some(next) => cursor = Some(next),
-            None => return rows,
-        }
-    }
-}
-
-/// Every way of asking, against the model.
-pub fn check_questions(snapshot: &Snapshot, model: &Model, samples: &[Pattern]) {
-    for pattern in samples {
-        let expected: Vec<Triple> = model.keys().filter(|triple| pattern.matches(triple)).copied().collect();
-        for limit in [1, 7, 1000] {
-            let rows = query_all(snapshot, pattern, limit);
-            let mut sorted = rows.clone();
-            sorted.sort_unstable();
-            sorted.dedup();
-            assert_eq!(sorted.len(), rows.len(), "{pattern:?}: a triple twice");
-            assert_eq!(sorted, expected, "{pattern:?}");
-        }
-        assert_eq!(snapshot.count(pattern), expected.len() as u64, "{pattern:?}");
-    }
-    for triple in model.keys() {
-        assert!(snapshot.contains(triple));
-        assert_eq!(snapshot.get(&triple.hash()).map(|record| record.triple), Some(*triple));
-    }
-}
-
 /// How a process ends.
 #[derive(Debug, Clone, Copy)]
 pub enum End {
@@ -157,8 +84,21 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
+        Self::on(HookDisk::new())
+    }
+
+    /// The power is cut at the n-th I/O of the very first start.
+    pub fn cut_first(n: u64, seed: u64) -> Self {
+        let disk = HookDisk::new();
+        disk.sim.stop_at(n);
+        let _ = Store::open(Arc::new(disk.clone()), Path::new(PATH), options(99));
+        disk.sim.crash(seed);
+        Self::on(disk)
+    }
+
+    fn on(disk: HookDisk) -> Self {
         let mut world = Self {
-            disk: HookDisk::new(),
+            disk,
             store: None,
             states: BTreeMap::from([(0, Model::new())]),
             visible: 0,
@@ -198,11 +138,29 @@ impl World {
             }
             End::PowerCut(seed) => self.disk.sim.crash(seed),
         }
+        self.forget_process();
+        self.open();
+    }
+
+    fn forget_process(&mut self) {
         (self.store, self.tail) = (None, None);
         self.held.clear();
         // A start does not know who reads.
         self.lookers.clear();
+    }
+
+    /// Killed, and the power is cut at the n-th I/O of the next start. Whether it would have done
+    /// more.
+    pub fn cut_start(&mut self, n: u64, seed: u64) -> bool {
+        self.note_durable();
+        self.forget_process();
+        self.disk.sim.kill();
+        self.disk.sim.stop_at(n);
+        self.starts += 1;
+        let started = Store::open(Arc::new(self.disk.clone()), Path::new(PATH), options(self.starts)).is_ok();
+        self.disk.sim.crash(seed);
         self.open();
+        !started
     }
 
     fn open(&mut self) {
@@ -438,6 +396,9 @@ pub fn run(world: &Arc<Mutex<World>>, action: &Action) {
             world.commit(&[Mutation::Batch(Batch::new(Op::Insert, 5.0, rows))], Durability::Fsync);
             while !matches!(world.store().maintainer().step(), Ok(Step::Idle) | Err(_)) {}
             world.restart(end(*seed));
+        }
+        Action::CutStart(n, seed) => {
+            lock().cut_start(*n, *seed);
         }
         Action::Fail(n, full) => {
             lock().disk.sim.fail_nth(*n, if *full { ErrorKind::StorageFull } else { ErrorKind::Other });
