@@ -24,7 +24,7 @@ struct State {
     version: u64,
     /// Former ones that may be in use, by their numbers; ascending.
     former: Vec<(u64, Arc<dyn File>)>,
-    /// Nobody in this process reads them any more. The oldest comes first.
+    /// Nobody in this process reads them any more.
     files: Vec<Obsolete>,
 }
 
@@ -74,30 +74,12 @@ impl Garbage {
     /// # Errors
     /// What the disk says; what could not be removed is tried again.
     pub(crate) fn collect(&self, disk: &dyn Disk, in_use: u64) -> Result<(), StoreError> {
-        let mut state = self.lock();
-        // A reader between opening and locking its file is not seen. That takes it microseconds;
-        // since the catalog was replaced, the directory was synced.
-        state.former.retain(|(_, catalog)| catalog.is_in_use());
-        let oldest = state.former.first().map_or(u64::MAX, |(version, _)| *version);
-        let (mut kept, mut gone): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut state.files).into_iter().partition(|file| file.since > oldest);
-        if let Some(file) = kept.first() {
-            let free = disk.available_bytes(file.path.parent().unwrap_or(&file.path))?;
-            let most = KEPT_BYTES.max(in_use).min(free);
-            let mut bytes: u64 = kept.iter().map(|file| file.bytes).sum();
-            while bytes > most {
-                let file = kept.remove(0);
-                bytes -= file.bytes;
-                let path = file.path.display();
-                tracing::warn!(%path, "removed, though another program has a catalog open that names it");
-                gone.push(file);
-            }
-        }
-        state.files = kept;
-        let mut gone = gone.into_iter();
+        // Removing takes long, and whoever drops a snapshot meanwhile must not wait for it.
+        let mut gone = self.take(disk, in_use)?.into_iter();
         while let Some(file) = gone.next() {
             match disk.remove(&file.path) {
                 Err(error) if !error.is_not_found() => {
+                    let mut state = self.lock();
                     state.files.push(file);
                     state.files.extend(gone);
                     return Err(error.into());
@@ -106,6 +88,33 @@ impl Garbage {
             }
         }
         Ok(())
+    }
+
+    /// Takes out what can be removed.
+    fn take(&self, disk: &dyn Disk, in_use: u64) -> Result<Vec<Obsolete>, StoreError> {
+        let mut state = self.lock();
+        // A reader between opening and locking its file is not seen. That takes it microseconds;
+        // since the catalog was replaced, the directory was synced.
+        state.former.retain(|(_, catalog)| catalog.is_in_use());
+        let oldest = state.former.first().map_or(u64::MAX, |(version, _)| *version);
+        let mut most = None;
+        if let Some(file) = state.files.iter().find(|file| file.since > oldest) {
+            let free = disk.available_bytes(file.path.parent().unwrap_or(&file.path))?;
+            most = Some(KEPT_BYTES.max(in_use).min(free));
+        }
+        let (mut kept, mut gone): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.files).into_iter().partition(|file| file.since > oldest);
+        kept.sort_by_key(|file| file.since);
+        let mut bytes: u64 = kept.iter().map(|file| file.bytes).sum();
+        while most.is_some_and(|most| bytes > most) {
+            let file = kept.remove(0);
+            bytes -= file.bytes;
+            let path = file.path.display();
+            tracing::warn!(%path, "removed, though another program has a catalog open that names it");
+            gone.push(file);
+        }
+        state.files = kept;
+        Ok(gone)
     }
 }
 
