@@ -236,7 +236,7 @@ impl Shared {
             claim.runs.iter().filter_map(|run| run.file.as_ref()).map(|file| file.number).collect();
         let sealed = self.replace_catalog(|catalog| splice(catalog, &old, entry, last_seq));
         if let (Err(_), Some(file)) = (&sealed, &run.file) {
-            if self.shared.catalog.lock().unwrap_or_else(PoisonError::into_inner).is_uncertain() {
+            if self.lock_catalog().is_uncertain() {
                 // The catalog on disk may or may not name the new file: it stays until the next
                 // start finds out.
                 tracing::warn!(path = %file.path.display(), "run file written, but the catalog could not be replaced");
