@@ -1,11 +1,11 @@
-//! Real threads over real files: one writer, one maintainer, readers, a follower of the log. How
+//! Real threads over real files: one writer, a sealer, a merger, readers, a follower of the log. How
 //! long it takes is decided by counts, not by time.
 //!
 //! Round r inserts a batch and, in the same group, deletes the batch of some rounds before. So the
 //! number that a snapshot is as of tells exactly which batches it must hold, each whole.
 
 use cidstore_disk::RealDisk;
-use cidstore_engine::{Durability, Reader, Step, Store, StoreOptions};
+use cidstore_engine::{Durability, Reader, Step, Store, StoreError, StoreOptions};
 use cidstore_types::{Batch, BatchRef, Cid, Mutation, Op, Pattern, Seq, Triple};
 use cidstore_wal::Log;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -137,6 +137,19 @@ fn follow(log: &Log, flushed: &AtomicU64, done: &AtomicBool) {
     }
 }
 
+/// Steps until there is nothing to do any more; how many did something.
+fn steps(written: &AtomicBool, mut step: impl FnMut() -> Result<Step, StoreError>) -> usize {
+    let mut done = 0;
+    loop {
+        let ended = written.load(Ordering::Acquire);
+        match step().unwrap() {
+            Step::Idle if ended => return done,
+            Step::Idle => thread::yield_now(),
+            _ => done += 1,
+        }
+    }
+}
+
 #[test]
 fn every_state_that_a_reader_sees_is_one_between_two_groups() {
     let dir = tempfile::tempdir().unwrap();
@@ -154,30 +167,20 @@ fn every_state_that_a_reader_sees_is_one_between_two_groups() {
     };
     let (mut store, _) = Store::open(std::sync::Arc::new(RealDisk), &path, options()).unwrap();
     let (written, flushed) = (AtomicBool::new(false), AtomicU64::new(0));
-    let mut maintainer = store.maintainer();
+    let (mut sealer, mut merger) = store.maintainer().split();
     let (reader, log) = (store.reader(), store.log());
     let (mut sealed, mut merged) = (0, 0);
     thread::scope(|scope| {
         let (written, flushed, reader, log) = (&written, &flushed, &reader, &log);
-        let maintenance = scope.spawn(move || {
-            let mut steps = [0, 0];
-            loop {
-                let ended = written.load(Ordering::Acquire);
-                match maintainer.step().unwrap() {
-                    Step::Idle if ended => return steps,
-                    Step::Idle => thread::yield_now(),
-                    Step::Sealed { .. } => steps[0] += 1,
-                    Step::Merged { .. } => steps[1] += 1,
-                }
-            }
-        });
+        let sealing = scope.spawn(move || steps(written, || sealer.step()));
+        let merging = scope.spawn(move || steps(written, || merger.step()));
         for seed in 1..=3 {
             scope.spawn(move || read(reader, seed, written));
         }
         scope.spawn(|| follow(log, flushed, written));
-        write(&mut store, flushed, || maintenance.is_finished());
+        write(&mut store, flushed, || sealing.is_finished());
         written.store(true, Ordering::Release);
-        [sealed, merged] = maintenance.join().unwrap();
+        (sealed, merged) = (sealing.join().unwrap(), merging.join().unwrap());
     });
     assert!(sealed > 0 && merged > 0, "{sealed} seals, {merged} merges: nothing was tested");
     store.maintainer().checkpoint().unwrap();

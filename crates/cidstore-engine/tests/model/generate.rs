@@ -10,6 +10,8 @@ pub enum Action {
     /// A step of the maintainer, and what happens between its operations: before the n-th of them.
     Step(Vec<(u64, Live)>),
     Checkpoint(Vec<(u64, Live)>),
+    /// Run files are merged; beside that, memory may be sealed.
+    Merge(Vec<(u64, Live)>),
     /// The process ends, the machine does not.
     Kill,
     /// The power is cut.
@@ -29,6 +31,7 @@ pub enum Live {
     /// The same, without waiting for the medium.
     CommitOs(Vec<Mutation>),
     Tidy,
+    Seal,
     /// A reader keeps a snapshot; one that was kept is compared.
     Hold,
     Compare,
@@ -101,10 +104,12 @@ fn live() -> impl Strategy<Value = Live> {
 
 pub fn actions() -> impl Strategy<Value = Action> {
     let between = || vec((0u64..40, live()), 0..5);
+    let beside_a_merge = || vec((0u64..40, prop_oneof![3 => live(), 1 => Just(Live::Seal)]), 0..8);
     prop_oneof![
         20 => live().prop_map(Action::Live),
         5 => between().prop_map(Action::Step),
         1 => between().prop_map(Action::Checkpoint),
+        3 => beside_a_merge().prop_map(Action::Merge),
         1 => Just(Action::Kill),
         1 => any::<u64>().prop_map(Action::Crash),
         3 => (0u64..60, proptest::option::of(any::<u64>())).prop_map(|(n, seed)| Action::CutAt(n, seed)),

@@ -247,6 +247,10 @@ impl World {
             Live::Tidy => {
                 self.store().tidy();
             }
+            Live::Seal => {
+                let (mut sealer, _) = self.store().maintainer().split();
+                let _ = sealer.step();
+            }
             Live::Hold => self.held.push_back((self.snapshot(), self.model().clone())),
             Live::Compare => {
                 if let Some((snapshot, model)) = self.held.pop_front() {
@@ -362,8 +366,12 @@ fn maintain<T>(
     let mut queue: Vec<(u64, Live)> = between.to_vec();
     queue.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
     let (within, mut operations) = (Arc::clone(world), 0);
-    let hook = move || {
-        while let Some((_, live)) = queue.pop_if(|(at, _)| *at <= operations) {
+    let hook = move |path: &Path| {
+        // While the catalog is replaced, whoever wants to replace it waits.
+        let catalog = path.to_str().is_some_and(|path| !path.contains(".runs"));
+        while let Some((_, live)) =
+            queue.pop_if(|(at, live)| *at <= operations && !(catalog && matches!(live, Live::Seal)))
+        {
             within.lock().unwrap().live(&live);
         }
         operations += 1;
@@ -384,6 +392,11 @@ pub fn run(world: &Arc<Mutex<World>>, action: &Action) {
             if let Ok(sealed) = maintain(world, between, Maintainer::checkpoint) {
                 assert!(sealed >= seq);
             }
+        }
+        Action::Merge(between) => {
+            let (_, merger) = lock().store().maintainer().split();
+            let mut merger = merger;
+            let _ = maintain(world, between, |_| merger.step());
         }
         Action::Kill => lock().restart(End::Kill),
         Action::Crash(seed) => lock().restart(End::PowerCut(*seed)),
