@@ -97,7 +97,8 @@ impl RunList {
     pub fn claim_files(&self, fan_in: usize, limits: Limits) -> Option<Claim> {
         let mut claimed = self.lock();
         let snapshot = self.current.load_full();
-        let window = policy::pick(&candidates(&snapshot, Run::in_memory), fan_in, limits)?;
+        let busy = |run: &Run| run.in_memory() || run.damage().is_some();
+        let window = policy::pick(&candidates(&snapshot, busy), fan_in, limits)?;
         let window = window.start..window.end.min(window.start + MERGE_RUNS_MAX);
         Some(claim(&mut claimed, &snapshot, window))
     }

@@ -174,6 +174,11 @@ impl Run {
         self.metadata.text.release();
     }
 
+    /// What is wrong with its file, as far as that was noticed.
+    pub fn damage(&self) -> Option<&Arc<str>> {
+        self.file.as_ref()?.damage.get()
+    }
+
     /// Bytes of its columns.
     pub fn bytes(&self) -> usize {
         self.len() * (Triple::BYTES + 8)

@@ -74,6 +74,9 @@ pub(crate) fn file_name(number: u64) -> String {
 pub(crate) fn seal(place: &Place<'_>, merge: &Merge<'_>, id: u64) -> Result<(Run, RunEntry), StoreError> {
     // A merge gives its result new checksums: what is damaged must not get one.
     for file in merge.files() {
+        if merge.is_stopped() {
+            return Err(StoreError::Stopped);
+        }
         file.verify(&**place.disk)?;
     }
     let indexes = merge.indexes();

@@ -2,6 +2,7 @@
 
 use crate::maintain::Shared;
 use cidstore_types::Seq;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// A view of the engine at one moment.
@@ -23,6 +24,8 @@ pub struct EngineStats {
     pub file_rows: usize,
     /// See `file_runs`.
     pub file_bytes: u64,
+    /// What is wrong with run files, as far as it was noticed.
+    pub damaged: Vec<Arc<str>>,
     /// Tombstones in all runs.
     pub tombstones: usize,
     /// Rows written into run files since the start, by sealing and by merging.
@@ -39,6 +42,7 @@ impl Shared {
             ..EngineStats::default()
         };
         for run in &snapshot.runs {
+            stats.damaged.extend(run.damage().cloned());
             stats.tombstones += run.tombstones.spo.len();
             match &run.file {
                 None => {

@@ -91,6 +91,15 @@ fn no_damaged_column_is_merged_into_a_new_file() {
         };
         assert!(error.contains(file.to_str().unwrap()) && error.contains(column), "{error}");
         assert!(error.contains(&format!("at {}", place.offset)), "{error}");
+        // It is left alone from now on, and told; the others are merged without it.
+        for i in 4..10 {
+            insert(&mut store, i * 60..(i + 1) * 60).unwrap();
+            while maintainer.step().unwrap() != Step::Idle {}
+        }
+        assert!(disk.exists(file).unwrap());
+        let stats = store.reader().stats();
+        assert_eq!(stats.damaged.iter().map(|what| &**what).collect::<Vec<_>>(), [&*error]);
+        assert!(stats.file_runs < 6, "{stats:?}");
     }
 }
 

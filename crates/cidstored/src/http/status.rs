@@ -53,6 +53,8 @@ fn storage(shared: &Shared) -> Check {
                 Work::ALL.into_iter().find_map(|work| Some((work, shared.health.trouble(work)?)))
             {
                 (Level::Degraded, format!("{} fails: {error}", work.name()))
+            } else if let Some(damage) = stats.damaged.first() {
+                (Level::Degraded, format!("{} damaged run files; the first: {damage}", stats.damaged.len()))
             } else {
                 let rows = stats.memory_rows + stats.file_rows;
                 (
