@@ -6,14 +6,22 @@
 //! limit. So they are given back when there are too many, one file after the other: they stay in the
 //! page cache, and the next lookup maps them again. That takes some microseconds a lookup, so no more
 //! is given back than must be.
+//!
+//! And freed memory that the allocator keeps, after a burst of large messages say, is given back now
+//! and then.
 
 use cidstore_engine::Reader;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Resident bytes, of whatever kind, above which mapped files are given back.
 const RESIDENT_BYTES_MAX: u64 = 576 << 20;
 /// What mapped files, this program's code included, may have in any case.
 const MAPPED_BYTES_MIN: u64 = 128 << 20;
+
+/// Resident bytes that belong to no file above which the allocator is asked for what is free of them.
+const ANONYMOUS_BYTES_MAX: u64 = 256 << 20;
+/// How often at most: it holds up whoever allocates, for milliseconds.
+const TRIM_EVERY: Duration = Duration::from_secs(10);
 
 /// How often to look, in a store that is large enough.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -45,11 +53,18 @@ impl Resident {
 pub struct Bound {
     /// Which run is next.
     next: usize,
+    trimmed: Option<Instant>,
 }
 
 impl Bound {
     /// Looks, and gives back. Returns how long not to look again, at most `idle`.
     pub fn look(&mut self, reader: &Reader, idle: Duration) -> Duration {
+        if Resident::now().is_some_and(|now| now.all - now.mapped.min(now.all) > ANONYMOUS_BYTES_MAX)
+            && self.trimmed.is_none_or(|at| at.elapsed() >= TRIM_EVERY)
+        {
+            give_back_freed_memory();
+            self.trimmed = Some(Instant::now());
+        }
         let runs = reader.snapshot();
         if reader.stats().file_bytes <= MAPPED_BYTES_MIN {
             return idle;
@@ -65,6 +80,17 @@ impl Bound {
     }
 }
 
+/// Has the allocator return what it keeps of freed memory to the system (`malloc_trim(3)`).
+#[cfg(target_env = "gnu")]
+fn give_back_freed_memory() {
+    // SAFETY: may be called at any time from any thread; what is in use is not touched.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Other C libraries have no such call.
+#[cfg(not(target_env = "gnu"))]
+fn give_back_freed_memory() {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +100,20 @@ mod tests {
         let Resident { all, mapped } = Resident::now().expect("Linux says how much is resident");
         assert!((1 << 12..1 << 32).contains(&mapped), "{mapped}");
         assert!((mapped..1 << 34).contains(&all), "{all}");
+    }
+
+    #[test]
+    #[cfg(target_env = "gnu")]
+    fn freed_memory_is_given_back() {
+        // Pieces too small to be mapped one by one, the last of which keeps the heap from shrinking.
+        let mut pieces: Vec<Vec<u8>> = (0..2000).map(|_| vec![1; 64 << 10]).collect();
+        let last = pieces.pop();
+        let full = Resident::now().unwrap().all;
+        drop(pieces);
+        give_back_freed_memory();
+        let left = Resident::now().unwrap().all;
+        // Other tests allocate meanwhile.
+        assert!(left + (60 << 20) < full, "{full} bytes before, {left} after");
+        drop(last);
     }
 }

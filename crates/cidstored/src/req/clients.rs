@@ -50,7 +50,7 @@ impl Client {
 
 /// All clients that have something under way, and some that had.
 pub struct Clients {
-    clients: HashMap<Box<[u8]>, Client>,
+    entries: HashMap<Box<[u8]>, Client>,
     sweep_at: usize,
     /// Bytes of the messages that are being decoded or wait in line.
     waiting_bytes: usize,
@@ -58,25 +58,25 @@ pub struct Clients {
 
 impl Default for Clients {
     fn default() -> Self {
-        Self { clients: HashMap::new(), sweep_at: SWEEP_AT, waiting_bytes: 0 }
+        Self { entries: HashMap::new(), sweep_at: SWEEP_AT, waiting_bytes: 0 }
     }
 }
 
 impl Clients {
     fn get(&mut self, id: &[u8]) -> &mut Client {
-        if !self.clients.contains_key(id) {
-            if self.clients.len() >= self.sweep_at {
+        if !self.entries.contains_key(id) {
+            if self.entries.len() >= self.sweep_at {
                 self.sweep();
-                self.sweep_at = SWEEP_AT.max(2 * self.clients.len());
+                self.sweep_at = SWEEP_AT.max(2 * self.entries.len());
             }
-            self.clients.insert(id.into(), Client::default());
+            self.entries.insert(id.into(), Client::default());
         }
-        self.clients.get_mut(id).expect("inserted above")
+        self.entries.get_mut(id).expect("inserted above")
     }
 
     fn forget_if_idle(&mut self, id: &[u8]) {
-        if self.clients.get(id).is_some_and(Client::is_idle) {
-            self.clients.remove(id);
+        if self.entries.get(id).is_some_and(Client::is_idle) {
+            self.entries.remove(id);
         }
     }
 
@@ -104,7 +104,7 @@ impl Clients {
     /// A read is answered, or was not taken after all. (The answer to a checkpoint may come here,
     /// too, and make a place free early; that does no harm.)
     pub fn leave_read(&mut self, id: &[u8]) {
-        if let Some(client) = self.clients.get_mut(id) {
+        if let Some(client) = self.entries.get_mut(id) {
             client.reading = client.reading.saturating_sub(1);
             self.forget_if_idle(id);
         }
@@ -112,14 +112,14 @@ impl Clients {
 
     /// Requests of the client that are not answered.
     pub fn in_flight(&self, id: &[u8]) -> usize {
-        self.clients
+        self.entries
             .get(id)
             .map_or(0, |client| client.under_way() + client.line.len() + usize::from(client.decoding))
     }
 
     /// Whether a message of the client is being decoded, so that later ones must wait.
     pub fn is_decoding(&self, id: &[u8]) -> bool {
-        self.clients.get(id).is_some_and(|client| client.decoding)
+        self.entries.get(id).is_some_and(|client| client.decoding)
     }
 
     /// Bytes of messages that are being decoded or wait in line, of all clients.
@@ -158,12 +158,12 @@ impl Clients {
 
     /// Whether no request is with another thread.
     pub fn nothing_under_way(&self) -> bool {
-        self.clients.values().all(|client| client.under_way() == 0 && !client.decoding)
+        self.entries.values().all(|client| client.under_way() == 0 && !client.decoding)
     }
 
     /// Forgets clients that have taken their last large reply.
     pub fn sweep(&mut self) {
-        self.clients.retain(|_, client| !client.is_idle());
+        self.entries.retain(|_, client| !client.is_idle());
     }
 }
 
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(next(5).unwrap(), b"second");
         assert_eq!(next(6).unwrap(), b"third");
         assert_eq!(next(5), None);
-        assert_eq!((clients.clients.len(), clients.waiting_bytes()), (0, 0));
+        assert_eq!((clients.entries.len(), clients.waiting_bytes()), (0, 0));
     }
 
     #[test]
@@ -206,11 +206,11 @@ mod tests {
         drop((clients.enter(b"a", 2).unwrap(), other));
         assert!(clients.nothing_under_way());
         clients.sweep();
-        assert!(clients.clients.is_empty());
+        assert!(clients.entries.is_empty());
         // A reply that nobody holds any more leaves an entry for the next sweep at most.
         drop(clients.outstanding(b"a"));
         clients.sweep();
-        assert!(clients.clients.is_empty());
+        assert!(clients.entries.is_empty());
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
         for i in 0..10 * SWEEP_AT {
             drop(clients.enter(&i.to_be_bytes(), 1).unwrap());
         }
-        assert!(clients.clients.len() <= SWEEP_AT + 1, "{}", clients.clients.len());
+        assert!(clients.entries.len() <= SWEEP_AT + 1, "{}", clients.entries.len());
         assert_eq!(clients.in_flight(b"stays"), 1);
         drop(stays);
     }

@@ -198,6 +198,8 @@ fn a_publisher_tells_topics_their_connection_and_who_does_not_read() {
 
 #[test]
 fn replies_from_another_thread_cost_no_request() {
+    const CLIENTS: usize = 4;
+    const REQUESTS: usize = 3_000;
     // While one thread receives, another one sends every reply: it takes libzmq's signals away, and
     // a request that came meanwhile must not stay unseen.
     let transport = Transport::new(1, 100).unwrap();
@@ -213,8 +215,6 @@ fn replies_from_another_thread_cost_no_request() {
             }
         })
     };
-    const CLIENTS: usize = 4;
-    const REQUESTS: usize = 3_000;
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let at = at[0].clone();
@@ -244,5 +244,48 @@ fn replies_from_another_thread_cost_no_request() {
     for client in clients {
         client.join().unwrap();
     }
+    transport.connections().stop();
+}
+
+#[test]
+fn large_pushes_are_not_read_far_ahead() {
+    const MESSAGES: usize = 40;
+    const BYTES: usize = 16 << 20;
+    let transport = Transport::new(1, 100).unwrap();
+    let sizes = Sizes { frame_bytes_max: 64 << 20, sndhwm: 1, rcvhwm: 128 };
+    let (mut puller, at) = transport.puller(&options(), sizes, ANY).unwrap();
+    let wake = Wake::new().unwrap();
+    let mut next = || {
+        loop {
+            match puller.receive().unwrap() {
+                Some(Pushed::One(payload)) => return payload.len(),
+                Some(Pushed::Many(..)) => panic!("one frame was sent"),
+                None => assert!(puller.wait(&wake, 60_000).unwrap().socket, "no message came"),
+            }
+        }
+    };
+    let push = client(zeromq::PUSH, &at);
+    push.set_sndhwm(1).unwrap();
+    push.send(vec![0; BYTES], 0).unwrap();
+    assert_eq!(next(), BYTES);
+    // Nobody reads now: the sender comes to a stop, after what both sides hold.
+    push.set_sndtimeo(2_000).unwrap();
+    let sent = (0..MESSAGES).take_while(|_| push.send(vec![0; BYTES], 0).is_ok()).count();
+    assert!(sent <= 8, "{sent} messages of {BYTES} bytes are held");
+    // And it goes on when they are read, with small ones as well, many more than the old mark.
+    push.set_sndtimeo(-1).unwrap();
+    let sender = std::thread::spawn(move || {
+        for _ in 0..1000 {
+            push.send("small", 0).unwrap();
+        }
+        push
+    });
+    for _ in 0..sent {
+        assert_eq!(next(), BYTES);
+    }
+    for _ in 0..1000 {
+        assert_eq!(next(), 5);
+    }
+    drop(sender.join().unwrap());
     transport.connections().stop();
 }
