@@ -42,6 +42,8 @@ enum Note {
     Signal(i32),
     /// A thread ended.
     Ended(&'static str, Result<(), String>),
+    /// Readers have touched much.
+    Touched,
 }
 
 /// Threads that tell the main thread when they end.
@@ -278,6 +280,9 @@ impl Daemon {
         let _ = shared.connections.set(transport.connections());
         let (router, puller, socket, endpoints) = bind(&transport, config)?;
 
+        let readers = notes.clone();
+        // The main thread may be gone already, at the very end.
+        shared.touched.notify(move || drop(readers.send(Note::Touched)));
         let mut threads = Threads { notes, running: Vec::new() };
         let direct = Arc::new(Replies::new(Arc::clone(&shared), router.clone(), Arc::clone(&replies)));
         let writer = Writer::new(Arc::clone(&shared), store, Arc::clone(&direct), rejected.clone());
@@ -383,7 +388,7 @@ impl Daemon {
                     let why = ended.err().unwrap_or_else(|| "without being asked".into());
                     return Err(Fatal::new(Exit::Unavailable, format!("thread {name} ended: {why}")));
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Note::Touched) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("this thread holds a sender"),
             }
             self.shared.window.tick(&self.shared.metrics, Instant::now());

@@ -1,20 +1,23 @@
 //! Keeping mapped run files from filling the process's resident memory.
 //!
-//! Lookups map pages of run files, sixteen at a fault, and nothing takes them away while the machine
+//! Lookups map pages of run files, 64 KiB and more at a fault, and nothing takes them away while the machine
 //! has memory to spare. They are the page cache's, and the kernel may have them back at any time, but
 //! they count as the process's own in every tool that an operator looks at, and against a container's
 //! limit. So they are given back when there are too many, one file after the other: they stay in the
 //! page cache, and the next lookup maps them again. That takes some microseconds a lookup, so no more
-//! is given back than must be.
+//! is given back than must be. Readers say how much they have touched ([`Touched`]), since they can map
+//! a gigabyte in the time between two looks by the clock.
 //!
 //! And freed memory that the allocator keeps, after a burst of large messages say, is given back now
 //! and then.
 
 use cidstore_engine::Reader;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Resident bytes, of whatever kind, above which mapped files are given back.
-const RESIDENT_BYTES_MAX: u64 = 576 << 20;
+const RESIDENT_BYTES_MAX: u64 = 480 << 20;
 /// What mapped files, this program's code included, may have in any case.
 const MAPPED_BYTES_MIN: u64 = 128 << 20;
 
@@ -25,6 +28,37 @@ const TRIM_EVERY: Duration = Duration::from_secs(10);
 
 /// How often to look, in a store that is large enough.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Places in files that may be touched between two looks. A fault maps 64 KiB around its place, and up
+/// to 2 MiB where the page cache holds the file in large folios.
+const WINDOWS_MAX: usize = 48;
+/// Windows that a lookup touches to find the first row, about.
+const WINDOWS_OF_A_SEARCH: usize = 1;
+
+/// What readers may have mapped since the last look.
+#[derive(Default)]
+pub struct Touched {
+    windows: AtomicUsize,
+    look: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Touched {
+    /// Has `look` called when it is time for a look.
+    pub fn notify(&self, look: impl Fn() + Send + Sync + 'static) {
+        let _ = self.look.set(Box::new(look));
+    }
+
+    /// A read came to so many rows, each of which may stand in another place.
+    pub fn add(&self, rows: usize) {
+        let windows = rows.saturating_add(WINDOWS_OF_A_SEARCH);
+        if self.windows.fetch_add(windows, Ordering::Relaxed) + windows >= WINDOWS_MAX
+            && self.windows.swap(0, Ordering::Relaxed) >= WINDOWS_MAX
+            && let Some(look) = self.look.get()
+        {
+            look();
+        }
+    }
+}
 
 /// Resident bytes of this process.
 #[derive(Debug, Clone, Copy)]
@@ -115,5 +149,22 @@ mod tests {
         // Other tests allocate meanwhile.
         assert!(left + (60 << 20) < full, "{full} bytes before, {left} after");
         drop(last);
+    }
+
+    #[test]
+    fn readers_ask_for_a_look_after_what_they_touched() {
+        let touched = Touched::default();
+        let looks = std::sync::Arc::new(AtomicUsize::new(0));
+        let counted = std::sync::Arc::clone(&looks);
+        touched.notify(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        let small = (WINDOWS_MAX - 1) / (1 + WINDOWS_OF_A_SEARCH);
+        (0..small).for_each(|_| touched.add(1));
+        assert_eq!(looks.load(Ordering::Relaxed), 0);
+        touched.add(1);
+        touched.add(10 * WINDOWS_MAX);
+        touched.add(1);
+        assert_eq!(looks.load(Ordering::Relaxed), 2);
     }
 }

@@ -57,6 +57,18 @@ enum Read {
     Refused(ErrorCode, String),
 }
 
+impl Read {
+    /// Rows that it took from runs; `None` if it did not look there.
+    fn rows(&self) -> Option<usize> {
+        match self {
+            Self::Page(page, _) | Self::Values(page) => Some(page.rows.len()),
+            Self::Count { count, .. } => Some(*count as usize),
+            Self::Triple(_) => Some(1),
+            _ => None,
+        }
+    }
+}
+
 impl Service {
     /// The service of a daemon.
     pub fn new(shared: Arc<Shared>) -> Self {
@@ -105,14 +117,23 @@ impl Service {
             Command::Changes { since, .. } if *since < self.shared.engine().log.last_seq() => return None,
             command => self.read(command, snapshot, usize::MAX),
         };
+        self.touched(&read);
         Some(encode(to, &read, out))
     }
 
     /// Answers a read whatever it takes.
     pub fn read_all(&self, to: &Addressee, command: &Command, snapshot: &Snapshot) -> Answer {
         let mut bytes = Vec::new();
-        let refused = encode(to, &self.read(command, snapshot, usize::MAX), &mut bytes);
+        let read = self.read(command, snapshot, usize::MAX);
+        self.touched(&read);
+        let refused = encode(to, &read, &mut bytes);
         Answer { bytes, refused }
+    }
+
+    fn touched(&self, read: &Read) {
+        if let Some(rows) = read.rows() {
+            self.shared.touched.add(rows);
+        }
     }
 
     fn read(&self, command: &Command, snapshot: &Snapshot, rows_max: usize) -> Read {

@@ -5,6 +5,7 @@ use crate::health::Health;
 use crate::metrics::{Metrics, Window};
 use crate::pulse::Pulses;
 use crate::queue::Queue;
+use crate::resident::Touched;
 use crate::transport::{Connections, Outstanding, Wake};
 use crate::visible::Visible;
 use crate::writer::Job;
@@ -54,6 +55,8 @@ pub struct Shared {
     pub removable: AtomicU64,
     /// What the publisher still reads of the log: everything from here on.
     pub published: AtomicU64,
+    /// What readers may have made resident.
+    pub touched: Touched,
     /// Whether the threads come by.
     pub pulses: Pulses,
     /// The end is wanted.
@@ -80,6 +83,7 @@ impl Shared {
             merging: Bell::default(),
             removable: AtomicU64::new(0),
             published: AtomicU64::new(Seq::MAX),
+            touched: Touched::default(),
             pulses: Pulses::default(),
             stop: Stop::default(),
             started: Instant::now(),
