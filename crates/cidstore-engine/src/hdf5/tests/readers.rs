@@ -1,6 +1,6 @@
 //! Other programs read the files: h5py (the recipes of `docs/FORMAT.md`), h5dump, h5ls.
 //!
-//! `CIDSTORE_PYTHON` names an interpreter with h5py; `h5dump` and `h5ls` are on the path. Where one
+//! `CIDSTORED_PYTHON` names an interpreter with h5py; `h5dump` and `h5ls` are on the path. Where one
 //! is missing the test says so and does nothing, but under `CI` it fails.
 
 use std::process::Command;
@@ -9,8 +9,8 @@ use super::*;
 
 /// The interpreter with h5py.
 fn python() -> Option<Command> {
-    let found = std::env::var_os("CIDSTORE_PYTHON").map(Command::new);
-    found.or_else(|| missing("CIDSTORE_PYTHON is not set to a Python with h5py"))
+    let found = std::env::var_os("CIDSTORED_PYTHON").map(Command::new);
+    found.or_else(|| missing("CIDSTORED_PYTHON is not set to a Python with h5py"))
 }
 
 /// A program on the path.
