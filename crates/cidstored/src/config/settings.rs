@@ -105,8 +105,8 @@ settings! {
     req_rcvhwm: u32 = "128", "CIDSTORE_REQ_RCVHWM";
     /// Replies to one connection that wait to be sent; further ones are dropped and counted.
     req_sndhwm: u32 = "16384", "CIDSTORE_REQ_SNDHWM";
-    /// Messages of one pushing connection that are read ahead.
-    push_rcvhwm: u32 = "128", "CIDSTORE_PUSH_RCVHWM";
+    /// Messages of one pushing connection that are read ahead, each of up to `message_bytes_max`.
+    push_rcvhwm: u32 = "16", "CIDSTORE_PUSH_RCVHWM";
     /// Notifications that wait for one subscriber; it loses further ones.
     pub_sndhwm: u32 = "1000", "CIDSTORE_PUB_SNDHWM";
     /// How long unsent replies and notifications are kept at the end.

@@ -124,7 +124,7 @@ impl Transport {
     /// When the address cannot be bound.
     pub fn puller(&self, options: &SocketOptions, sizes: Sizes, at: &str) -> Result<(Puller, String)> {
         let (socket, mut bound) = self.bound("push", zeromq::PULL, options, sizes, &[at])?;
-        Ok((Puller::new(socket, sizes.rcvhwm), bound.remove(0)))
+        Ok((Puller::new(socket), bound.remove(0)))
     }
 
     /// An XPUB bound to the address.
