@@ -35,6 +35,7 @@ mod sealing;
 mod service;
 mod shared;
 mod signals;
+mod sockets;
 mod transport;
 mod visible;
 mod writer;
