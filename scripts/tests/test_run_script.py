@@ -32,6 +32,8 @@ class Run:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # Whoever started the tests in the background has SIGINT ignored, which a shell cannot undo.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.output = ""
 
@@ -48,8 +50,8 @@ class Run:
         return self.rest()
 
     def rest(self):
-        self.output += self.process.stdout.read()
-        return self.process.wait(HANG_S)
+        self.output += self.process.communicate(timeout=HANG_S)[0]
+        return self.process.returncode
 
     def close(self):
         if self.process.poll() is None:

@@ -107,7 +107,7 @@ settings! {
     req_sndhwm: u32 = "16384", "CIDSTORE_REQ_SNDHWM";
     /// Messages of one pushing connection that are read ahead, each of up to `message_bytes_max`.
     push_rcvhwm: u32 = "16", "CIDSTORE_PUSH_RCVHWM";
-    /// Messages, each of up to 64 KiB, that wait for one subscriber; it loses further ones.
+    /// Messages, each of up to `pub_message_bytes_max`, that wait for one subscriber; it loses further ones.
     pub_sndhwm: u32 = "1000", "CIDSTORE_PUB_SNDHWM";
     /// How long unsent replies and notifications are kept at the end.
     socket_linger_ms: u32 = "1000", "CIDSTORE_SOCKET_LINGER_MS";
