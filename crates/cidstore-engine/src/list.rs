@@ -99,7 +99,6 @@ impl RunList {
         let snapshot = self.current.load_full();
         let busy = |run: &Run| run.in_memory() || run.damage().is_some();
         let window = policy::pick(&candidates(&snapshot, busy), fan_in, limits)?;
-        let window = window.start..window.end.min(window.start + MERGE_RUNS_MAX);
         Some(claim(&mut claimed, &snapshot, window))
     }
 

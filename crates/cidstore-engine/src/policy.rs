@@ -10,10 +10,12 @@
 //! still leave many small runs between large ones: then the cheapest window is merged whatever its
 //! tiers.
 
+use crate::merge::MERGE_RUNS_MAX;
 use std::ops::Range;
 
-/// Above this many runs, something is merged even where no tier is full, or only with a result
-/// larger than those that are merged eagerly.
+/// Above this many runs that are not busy, something is merged even where no tier is full, or only with
+/// a result larger than those that are merged eagerly. The others do not count: whoever merges runs in
+/// memory can do nothing about the number of files.
 pub const RUNS_MAX: usize = 48;
 
 /// What the policy needs to know of a run.
@@ -45,14 +47,15 @@ pub fn pick(runs: &[Candidate], fan_in: usize, limits: Limits) -> Option<Range<u
     tiers.dedup();
     let full = |rows_max| tiers.iter().find_map(|t| full_tier(runs, fan_in, *t, rows_max));
     full(limits.eager).or_else(|| {
-        if runs.len() <= RUNS_MAX {
+        if runs.iter().filter(|run| !run.busy).count() <= RUNS_MAX {
             return None;
         }
         full(limits.at_all).or_else(|| cheapest(runs, fan_in, limits.at_all))
     })
 }
 
-/// The first window of runs up to tier `t` that holds `fan_in` of exactly that tier.
+/// The first window of runs up to tier `t` that holds `fan_in` of exactly that tier, or as many runs
+/// as one merge takes.
 fn full_tier(runs: &[Candidate], fan_in: usize, t: u32, rows_max: usize) -> Option<Range<usize>> {
     let (mut start, mut full, mut rows) = (0, 0, 0);
     for (i, run) in runs.iter().enumerate() {
@@ -67,7 +70,7 @@ fn full_tier(runs: &[Candidate], fan_in: usize, t: u32, rows_max: usize) -> Opti
             full -= usize::from(tier(runs[start].rows, fan_in) == t);
             start += 1;
         }
-        if full >= fan_in {
+        if full >= fan_in || i + 1 - start == MERGE_RUNS_MAX {
             return Some(start..i + 1);
         }
     }
@@ -102,7 +105,7 @@ mod tests {
             runs.push(Candidate { rows: *rows, busy: false });
             while let Some(window) = pick(&runs, FAN_IN, limits) {
                 let rows = runs[window.clone()].iter().map(|run| run.rows).sum();
-                assert!(window.len() > 1 && rows <= limits.at_all);
+                assert!((2..=MERGE_RUNS_MAX).contains(&window.len()) && rows <= limits.at_all);
                 assert!(rows <= limits.eager || runs.len() > RUNS_MAX);
                 rewritten += rows;
                 runs.splice(window, [Candidate { rows, busy: false }]);
@@ -127,6 +130,31 @@ mod tests {
         let runs = [run(true), run(false), run(false), run(false), run(false)];
         assert_eq!(pick(&runs, FAN_IN, at_most(100)), Some(1..5));
         assert_eq!(pick(&runs, FAN_IN, at_most(3)), None);
+    }
+
+    #[test]
+    fn a_window_of_many_tiers_is_no_wider_than_a_merge() {
+        // Seven of the largest tier, and before each of them three of every tier below.
+        let few = |tier: u32| std::iter::repeat_n(FAN_IN.pow(tier), FAN_IN - 1);
+        let group: Vec<usize> = (0..5).rev().flat_map(few).collect();
+        let mut runs: Vec<Candidate> = Vec::new();
+        for _ in 0..7 {
+            runs.push(Candidate { rows: FAN_IN.pow(5), busy: false });
+            runs.extend(group.iter().map(|rows| Candidate { rows: *rows, busy: false }));
+        }
+        let window = pick(&runs, 8, UNLIMITED).unwrap();
+        assert!(window.len() <= MERGE_RUNS_MAX, "{window:?}");
+        let window = pick(&runs, 7, UNLIMITED).unwrap();
+        assert!(window.len() <= MERGE_RUNS_MAX, "{window:?}");
+    }
+
+    #[test]
+    fn runs_of_another_merger_do_not_count() {
+        let mut runs = vec![Candidate { rows: 1_000_000, busy: true }; 2 * RUNS_MAX];
+        runs.extend([Candidate { rows: 1, busy: false }; FAN_IN - 1]);
+        assert_eq!(pick(&runs, FAN_IN, UNLIMITED), None);
+        runs.push(Candidate { rows: 1, busy: false });
+        assert_eq!(pick(&runs, FAN_IN, UNLIMITED), Some(2 * RUNS_MAX..2 * RUNS_MAX + FAN_IN));
     }
 
     #[test]
