@@ -3,6 +3,7 @@
 use crate::column::Column;
 use crate::order::{Order, Row};
 use crate::run::{Filters, Rows, Run, Texts, hash_prefix};
+use crate::sort::sorted;
 use cidstore_types::{BatchRef, Op, Seq, Triple};
 use std::collections::BTreeMap;
 
@@ -48,10 +49,9 @@ impl Builder {
     /// The run of all that was collected, and an empty builder again.
     pub fn finish(&mut self, id: u64, seqs: (Seq, Seq)) -> Run {
         let Self { rows, created_at, deletes, mut metadata } = std::mem::take(self);
-        let mut by_row: Vec<u32> = (0..rows.len() as u32).collect();
-        // Equal rows: the newest first, so that deduplication keeps it.
-        by_row.sort_unstable_by(|a, b| rows[*a as usize].cmp(&rows[*b as usize]).then(b.cmp(a)));
-        by_row.dedup_by_key(|i| rows[*i as usize]);
+        // Of equal rows the newest comes first, so that deduplication keeps it.
+        let mut by_row = sorted(Order::Spo, &rows);
+        by_row.dedup_by(|a, b| rows[*a as usize] == rows[*b as usize]);
 
         let (mut present, mut deleted) = (Vec::new(), Vec::new());
         let (mut created, mut texts) = (Vec::new(), TextsBuilder::default());
@@ -115,11 +115,6 @@ impl TextsBuilder {
 
 /// Rows in `Order::Spo` with freshly sorted permutations.
 fn sort_orders(rows: Vec<Row>) -> Rows {
-    let permutation = |order: Order| {
-        let mut numbers: Vec<u32> = (0..rows.len() as u32).collect();
-        numbers.sort_unstable_by(|a, b| order.compare_rows(&rows[*a as usize], &rows[*b as usize]));
-        Column::from(numbers)
-    };
-    let (pos, osp) = (permutation(Order::Pos), permutation(Order::Osp));
-    Rows { spo: Column::from(rows), pos, osp }
+    let (pos, osp) = (sorted(Order::Pos, &rows), sorted(Order::Osp, &rows));
+    Rows { spo: Column::from(rows), pos: Column::from(pos), osp: Column::from(osp) }
 }

@@ -37,8 +37,10 @@ mod run;
 mod seal;
 mod search;
 mod snapshot;
+mod sort;
 mod stats;
 mod store;
+mod tree;
 mod verify;
 
 pub use changes::{Change, changes};

@@ -84,13 +84,13 @@ impl<'a> Merge<'a> {
             [&run.triples, &run.tombstones].map(|rows| (rows.sorted(Order::Spo), 0..rows.spo.len()))
         }));
         let mut read = 0;
-        while let Some((newest, _)) = rows.next_newest(|_| ()) {
-            let run = newest.stream / 2;
+        while let Some(newest) = rows.next_newest() {
+            let (run, row) = (newest.stream / 2, newest.number as usize);
             if newest.stream % 2 == 0 {
-                merge.triples[run][newest.position] = merge.triple_from.len() as u32;
+                merge.triples[run][row] = merge.triple_from.len() as u32;
                 merge.triple_from.push(run as u8);
             } else if !bottom {
-                merge.tombstones[run][newest.position] = merge.tombstone_from.len() as u32;
+                merge.tombstones[run][row] = merge.tombstone_from.len() as u32;
                 merge.tombstone_from.push(run as u8);
             }
             if !merge.go_on(&mut read) {
@@ -242,23 +242,23 @@ impl<'a> Merge<'a> {
         rows: fn(&Run) -> &Rows,
         distinct: &mut impl FnMut(&[u8]),
     ) -> Vec<u32> {
-        let sorted: Vec<_> = self.runs.iter().map(|run| rows(run).sorted(order)).collect();
-        let mut merged = KWay::new(sorted.iter().map(|sorted| (*sorted, 0..sorted.len())));
+        let sorted = self.runs.iter().map(|run| rows(run).sorted(order));
+        let mut merged = KWay::new(sorted.map(|sorted| (sorted, 0..sorted.len())));
         let length = if order == Order::Pos { 64 } else { 32 };
         let mut permutation = Vec::new();
-        let mut last: Option<[u8; 64]> = None;
+        // Bytes that the row has in common with the last one that is in the result.
+        let mut shared = 0;
         let mut read = 0;
-        while let Some(front) = merged.front() {
-            let row = sorted[front.stream].row_number(front.position);
-            let number = numbers[front.stream][row as usize];
+        while let Some(front) = merged.next() {
+            shared = front.shared.min(shared);
+            let number = numbers[front.stream][front.number as usize];
             if number != GONE {
                 permutation.push(number);
-                if last.is_none_or(|last| last[..length] != merged.key()[..length]) {
-                    distinct(&merged.key()[..length]);
-                    last = merged.key()[..64].try_into().ok();
+                if shared < length {
+                    distinct(&order.key(front.row)[..length]);
                 }
+                shared = usize::MAX;
             }
-            merged.advance();
             if !self.go_on(&mut read) {
                 break;
             }

@@ -49,9 +49,14 @@ impl<'a> Sorted<'a> {
         self.permutation.map_or(position as u32, |permutation| permutation[position])
     }
 
+    /// The row with this number.
+    pub fn row_numbered(&self, number: u32) -> &'a Row {
+        &self.rows[number as usize]
+    }
+
     /// The row at `position` in the order.
     pub fn row(&self, position: usize) -> &'a Row {
-        &self.rows[self.row_number(position) as usize]
+        self.row_numbered(self.row_number(position))
     }
 
     /// Position of the first row whose key is not less than `key`.

@@ -1,6 +1,6 @@
 //! One state of the store, and the questions that can be asked of it.
 
-use crate::kway::KWay;
+use crate::kway::{Front, KWay};
 use crate::order::{Key, Order, Prefix};
 use crate::run::{Probe, Run, Verdict};
 use cidstore_types::{Pattern, Seq, Triple, TripleHash, TripleRecord};
@@ -87,16 +87,16 @@ impl Snapshot {
         let after = cursor.map(|cursor| decode_cursor(&prefix, cursor)).transpose()?;
         let mut page = Page { as_of: self.as_of, records: records.then(Vec::new), ..Page::default() };
         let mut matches = Matches::new(self, pattern, &prefix, after.as_ref());
-        while let Some((run, row, key)) = matches.next() {
+        while let Some((run, front)) = matches.next() {
             if page.rows.len() == limit {
                 let last = page.rows.last().map(|row: &Triple| prefix.order.key(&row.0));
                 // A page of no rows resumes where it was asked to begin.
                 page.cursor = last.or(after).map(|key| encode_cursor(prefix.order, &key));
                 break;
             }
-            page.rows.push(Triple(prefix.order.row(&key)));
+            page.rows.push(Triple(*front.row));
             if let Some(records) = &mut page.records {
-                records.push(run.record(row));
+                records.push(run.record(front.number as usize));
             }
         }
         Ok(page)
@@ -149,7 +149,6 @@ struct Matches<'a> {
     /// By stream: the run, and whether the stream is of its tombstones.
     streams: Vec<(&'a Run, bool)>,
     merged: KWay<'a>,
-    order: Order,
     /// Set when the matches are one range of triples.
     single: Option<u64>,
 }
@@ -181,21 +180,20 @@ impl<'a> Matches<'a> {
             ([(_, range)], [(_, tombstones)]) => Some(if *tombstones { 0 } else { range.len() as u64 }),
             _ => None,
         };
-        Self { streams, merged: KWay::new(ranges), order: prefix.order, single }
+        Self { streams, merged: KWay::new(ranges), single }
     }
 
     fn len_if_single(&self) -> Option<u64> {
         self.single
     }
 
-    /// The next match: its run, its row number there, its key.
-    fn next(&mut self) -> Option<(&'a Run, usize, Key)> {
+    /// The next match: its run, and its row there.
+    fn next(&mut self) -> Option<(&'a Run, Front<'a>)> {
         loop {
-            let (front, key) = self.merged.next_newest(|_| ())?;
+            let front = self.merged.next_newest()?;
             let (run, tombstones) = self.streams[front.stream];
             if !tombstones {
-                let row = run.triples.sorted(self.order).row_number(front.position);
-                return Some((run, row as usize, key));
+                return Some((run, front));
             }
         }
     }
