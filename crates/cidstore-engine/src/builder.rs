@@ -16,6 +16,7 @@ pub struct Builder {
     deletes: Vec<bool>,
     /// Texts of single entries, by their position in `rows`.
     metadata: BTreeMap<u32, Box<str>>,
+    text_bytes: usize,
 }
 
 impl Builder {
@@ -29,9 +30,15 @@ impl Builder {
         self.rows.is_empty()
     }
 
+    /// Bytes of metadata collected.
+    pub fn text_bytes(&self) -> usize {
+        self.text_bytes
+    }
+
     /// Adds one mutation, newer than those before it.
     pub fn push(&mut self, op: Op, triple: &Triple, created_at: f64, metadata: Option<&str>) {
         if let (Some(text), Op::Insert) = (metadata, op) {
+            self.text_bytes += text.len();
             self.metadata.insert(self.rows.len() as u32, text.into());
         }
         self.rows.push(triple.0);
@@ -48,7 +55,7 @@ impl Builder {
 
     /// The run of all that was collected, and an empty builder again.
     pub fn finish(&mut self, id: u64, seqs: (Seq, Seq)) -> Run {
-        let Self { rows, created_at, deletes, mut metadata } = std::mem::take(self);
+        let Self { rows, created_at, deletes, mut metadata, text_bytes: _ } = std::mem::take(self);
         // Of equal rows the newest comes first, so that deduplication keeps it.
         let mut by_row = sorted(Order::Spo, &rows);
         by_row.dedup_by(|a, b| rows[*a as usize] == rows[*b as usize]);

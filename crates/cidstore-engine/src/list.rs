@@ -70,9 +70,9 @@ impl RunList {
         let claimed = self.lock();
         loop {
             let snapshot = self.current.load_full();
-            let busy = |run: &Run| !run.in_memory() || run.len() >= rows_max || claimed.contains(&run.id);
+            let busy = |run: &Run| !run.in_memory() || run.weight() >= rows_max || claimed.contains(&run.id);
             let limits = Limits { eager: rows_max, at_all: rows_max };
-            let Some(window) = policy::pick(&candidates(&snapshot, busy), fan_in, limits) else {
+            let Some(window) = policy::pick(&candidates(&snapshot.runs, busy), fan_in, limits) else {
                 return merged;
             };
             let runs = &snapshot.runs[window.clone()];
@@ -98,7 +98,7 @@ impl RunList {
         let mut claimed = self.lock();
         let snapshot = self.current.load_full();
         let busy = |run: &Run| run.in_memory() || run.damage().is_some();
-        let window = policy::pick(&candidates(&snapshot, busy), fan_in, limits)?;
+        let window = policy::pick(&candidates(&snapshot.runs, busy), fan_in, limits)?;
         Some(claim(&mut claimed, &snapshot, window))
     }
 
@@ -126,8 +126,17 @@ impl RunList {
     }
 }
 
-fn candidates(snapshot: &Snapshot, busy: impl Fn(&Run) -> bool) -> Vec<Candidate> {
-    snapshot.runs.iter().map(|run| Candidate { rows: run.len(), busy: busy(run) }).collect()
+fn candidates(runs: &[Arc<Run>], busy: impl Fn(&Run) -> bool) -> Vec<Candidate> {
+    runs.iter().map(|run| Candidate { rows: run.weight(), busy: busy(run) }).collect()
+}
+
+/// Merges runs that are not in any list yet, and are not the oldest, while the policy finds any.
+pub fn tidy_newer(runs: &mut Vec<Arc<Run>>, fan_in: usize, new_id: impl Fn() -> u64) {
+    let limits = Limits { eager: usize::MAX, at_all: usize::MAX };
+    while let Some(window) = policy::pick(&candidates(runs, |_| false), fan_in, limits) {
+        let run = Merge::new(&runs[window.clone()], false, &NEVER_STOPPED).into_memory(new_id());
+        runs.splice(window, (!run.is_empty()).then(|| Arc::new(run)));
+    }
 }
 
 fn claim(claimed: &mut BTreeSet<u64>, snapshot: &Snapshot, window: Range<usize>) -> Claim {

@@ -108,7 +108,7 @@ impl Sealer {
     /// [`StoreError`]. What was being made is abandoned; nothing that was there is lost, and the
     /// step may be tried again.
     pub fn step(&mut self) -> Result<Step, StoreError> {
-        if self.shared.memory_rows() < self.shared.options.seal_rows {
+        if self.shared.memory_weight() < self.shared.options.seal_rows {
             return Ok(Step::Idle);
         }
         self.seal()

@@ -174,20 +174,16 @@ impl<'a> Merge<'a> {
         Self::sources(&self.triple_from, &self.triples).map(move |(run, row)| columns[run][row])
     }
 
-    /// The metadata of the result's triples.
-    pub fn texts(&self) -> TextsBuilder {
-        let mut places: Vec<(u32, usize, u32)> = Vec::new();
-        for (i, run) in self.runs.iter().enumerate() {
-            let numbers = run.metadata.row.iter().map(|row| (self.triples[i][*row as usize], i, *row));
-            places.extend(numbers.filter(|(number, _, _)| *number != GONE));
+    /// The metadata of the result's triples in order: row number and text. The texts stay where they
+    /// are: they may be larger than everything else.
+    pub fn texts(&self) -> Vec<(u32, &'a [u8])> {
+        let mut texts: Vec<(u32, &[u8])> = Vec::new();
+        for (run, numbers) in self.runs.iter().zip(&self.triples) {
+            let numbers = run.metadata.row.iter().map(|row| numbers[*row as usize]).enumerate();
+            let present = numbers.filter(|(_, number)| *number != GONE);
+            texts.extend(present.filter_map(|(at, number)| Some((number, run.metadata.bytes_at(at)?))));
         }
-        places.sort_unstable();
-        let mut texts = TextsBuilder::default();
-        for (number, run, row) in places {
-            if let Some(text) = self.runs[run].metadata.get(row) {
-                texts.push(number, text.as_bytes());
-            }
-        }
+        texts.sort_unstable_by_key(|(number, _)| *number);
         texts
     }
 
@@ -299,6 +295,10 @@ impl<'a> Merge<'a> {
     pub fn into_memory(self, id: u64) -> Run {
         let indexes = self.indexes();
         let [subject, predicate_object, object] = indexes.filters.map(Column::from);
+        let mut texts = TextsBuilder::default();
+        for (row, text) in self.texts() {
+            texts.push(row, text);
+        }
         Run {
             id,
             seqs: self.seqs(),
@@ -310,7 +310,7 @@ impl<'a> Merge<'a> {
             created_at: Column::from(self.created_at().collect::<Vec<_>>()),
             hash_prefix: Column::from(indexes.hash_prefix),
             hash_row: Column::from(indexes.hash_row),
-            metadata: self.texts().finish(),
+            metadata: texts.finish(),
             tombstones: Rows {
                 spo: Column::from(self.tombstones().copied().collect::<Vec<_>>()),
                 pos: Column::from(indexes.tombstone_pos),

@@ -1,6 +1,7 @@
 //! What an operator may tune, with the defaults.
 
-/// Bounds and thresholds of a store. All counts are of rows (triples and tombstones).
+/// Bounds and thresholds of a store. All counts are of rows (triples and tombstones); where rows carry
+/// much metadata, by what they weigh: 128 bytes count as a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreOptions {
     /// Identity given to a store that is created: any 16 random bytes.

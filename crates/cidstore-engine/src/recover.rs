@@ -17,8 +17,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
-/// Rows of the runs that replaying makes.
+/// Rows of the runs that replaying makes, and bytes of their metadata, about.
 const REPLAY_ROWS: usize = 1 << 16;
+/// See `REPLAY_ROWS`.
+const REPLAY_TEXT_BYTES: usize = 8 << 20;
 
 /// What opening a store found and did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,7 +168,7 @@ fn replay(shared: &Arc<Shared>, log: &Log) -> Result<u64, StoreError> {
         let run: Run = builder.finish(shared.list.new_id(), (first, last));
         shared.list.publish(vec![Arc::new(run)], last);
         shared.list.tidy(shared.options.memory_fan_in, shared.options.tidy_rows_max);
-        if shared.memory_rows() >= shared.options.memory_rows_max && !disk_is_full {
+        if shared.memory_weight() >= shared.options.memory_rows_max && !disk_is_full {
             match Maintainer::new(Arc::clone(shared)).step() {
                 // No reason not to start: what was not sealed fitted into memory before, but for the
                 // last group.
@@ -183,7 +185,7 @@ fn replay(shared: &Arc<Shared>, log: &Log) -> Result<u64, StoreError> {
             .map_err(|source| StoreError::Record { seq: entry.first_seq, source })?;
         last_seq = entry.first_seq + u64::from(entry.count) - 1;
         builder.push_batch(&batch);
-        if builder.len() >= REPLAY_ROWS {
+        if builder.len() >= REPLAY_ROWS || builder.text_bytes() >= REPLAY_TEXT_BYTES {
             finish(&mut builder, first_seq, last_seq)?;
             first_seq = last_seq + 1;
         }

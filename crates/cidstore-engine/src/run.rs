@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// Below this many triples a run has no filters: a search costs as little.
 pub const FILTER_ROWS_MIN: usize = 4096;
 
+/// Bytes of a row without metadata, in all columns, indexes and filters, rounded up.
+const WEIGHT_BYTES: u64 = 128;
+
 /// Rows sorted by `S‖P‖O`, with permutations for the two other orders.
 #[derive(Default)]
 pub struct Rows {
@@ -64,9 +67,13 @@ impl Texts {
     /// The text of a row. Text that is no UTF-8 (damage) reads as none.
     pub fn get(&self, row: u32) -> Option<&str> {
         let at = self.row.binary_search(&row).ok()?;
+        std::str::from_utf8(self.bytes_at(at)?).ok()
+    }
+
+    /// The text at a position in `row`. `None` where there is none (damage).
+    pub fn bytes_at(&self, at: usize) -> Option<&[u8]> {
         let start = if at == 0 { 0 } else { *self.end.get(at - 1)? };
-        let bytes = self.text.get(start as usize..*self.end.get(at)? as usize)?;
-        std::str::from_utf8(bytes).ok()
+        self.text.get(start as usize..*self.end.get(at)? as usize)
     }
 }
 
@@ -188,6 +195,13 @@ impl Run {
             + self.filters.subject.len()
             + self.filters.predicate_object.len()
             + self.filters.object.len()
+    }
+
+    /// How many rows it counts for where memory, work or space are bounded: its rows, or as many as
+    /// usually take its bytes, if metadata makes it larger than that.
+    pub fn weight(&self) -> usize {
+        let bytes = self.file.as_ref().map_or_else(|| self.bytes() as u64, |file| file.bytes);
+        self.len().max((bytes / WEIGHT_BYTES) as usize)
     }
 
     /// Whether the filters leave open that the run mentions what is looked for.

@@ -80,7 +80,13 @@ pub(crate) fn seal(place: &Place<'_>, merge: &Merge<'_>, id: u64) -> Result<(Run
         file.verify(&**place.disk)?;
     }
     let indexes = merge.indexes();
-    let texts = merge.texts().finish();
+    let texts = merge.texts();
+    let text_ends = || {
+        texts.iter().scan(0, |end, (_, text)| {
+            *end += text.len() as u64;
+            Some(*end)
+        })
+    };
     if merge.is_stopped() {
         return Err(StoreError::Stopped);
     }
@@ -106,9 +112,9 @@ pub(crate) fn seal(place: &Place<'_>, merge: &Merge<'_>, id: u64) -> Result<(Run
         (ColumnId::Tombstones, merge.tombstones_len()),
         (ColumnId::TombstonePos, indexes.tombstone_pos.len()),
         (ColumnId::TombstoneOsp, indexes.tombstone_osp.len()),
-        (ColumnId::MetadataRow, texts.row.len()),
-        (ColumnId::MetadataEnd, texts.end.len()),
-        (ColumnId::MetadataText, texts.text.len()),
+        (ColumnId::MetadataRow, texts.len()),
+        (ColumnId::MetadataEnd, texts.len()),
+        (ColumnId::MetadataText, texts.iter().map(|(_, text)| text.len()).sum()),
         (ColumnId::FilterSubject, indexes.filters[0].len()),
         (ColumnId::FilterPredicateObject, indexes.filters[1].len()),
         (ColumnId::FilterObject, indexes.filters[2].len()),
@@ -134,9 +140,9 @@ pub(crate) fn seal(place: &Place<'_>, merge: &Merge<'_>, id: u64) -> Result<(Run
         output.column(ColumnId::HashRow, le_bytes(&indexes.hash_row))?;
         output.column(ColumnId::TombstonePos, le_bytes(&indexes.tombstone_pos))?;
         output.column(ColumnId::TombstoneOsp, le_bytes(&indexes.tombstone_osp))?;
-        output.column(ColumnId::MetadataRow, le_bytes(&texts.row))?;
-        output.column(ColumnId::MetadataEnd, texts.end.iter().map(|end| end.to_le_bytes()))?;
-        output.column(ColumnId::MetadataText, texts.text.chunks(WRITE_BYTES))?;
+        output.column(ColumnId::MetadataRow, texts.iter().map(|(row, _)| row.to_le_bytes()))?;
+        output.column(ColumnId::MetadataEnd, text_ends().map(u64::to_le_bytes))?;
+        output.column(ColumnId::MetadataText, texts.iter().map(|(_, text)| text))?;
         output.column(ColumnId::FilterSubject, [&indexes.filters[0]])?;
         output.column(ColumnId::FilterPredicateObject, [&indexes.filters[1]])?;
         output.column(ColumnId::FilterObject, [&indexes.filters[2]])?;

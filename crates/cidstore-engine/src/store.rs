@@ -2,13 +2,14 @@
 
 use crate::builder::Builder;
 use crate::error::StoreError;
+use crate::list::tidy_newer;
 use crate::maintain::{Maintainer, Shared};
 use crate::options::StoreOptions;
 use crate::run::Run;
 use crate::snapshot::Snapshot;
 use cidstore_disk::Disk;
 use cidstore_types::{Batch, Mutation, Op, Pattern, Seq, Triple};
-use cidstore_wal::{Log, Wal, WalError};
+use cidstore_wal::{Log, PAYLOAD_BYTES_MAX, Wal, WalError};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -55,6 +56,14 @@ pub enum Refused {
         /// The limit, in triples.
         limit: usize,
     },
+    /// More than one record of the log may hold.
+    #[error("a mutation of {found} bytes in the log: the limit is {limit}; make several of it")]
+    TooManyBytes {
+        /// How many it took, in bytes.
+        found: usize,
+        /// The limit, in bytes.
+        limit: usize,
+    },
 }
 
 /// The writer's end of a store. There is one, and it is not shared.
@@ -70,9 +79,9 @@ struct Staged<'a> {
     builder: Builder,
     first_seq: Seq,
     last_seq: Seq,
-    /// The state before the group, and what was built of it so far.
+    /// The state before the group, and what was built of it so far: the runs from `before` on.
     view: Snapshot,
-    built: usize,
+    before: usize,
 }
 
 impl Staged<'_> {
@@ -80,8 +89,11 @@ impl Staged<'_> {
     fn build(&mut self) {
         if !self.builder.is_empty() {
             let run = self.builder.finish(self.shared.list.new_id(), (self.first_seq, self.last_seq));
-            self.view.runs.push(Arc::new(run));
-            self.built += 1;
+            // Deletes that alternate with inserts leave a run each, and look into all of them.
+            let mut built = self.view.runs.split_off(self.before);
+            built.push(Arc::new(run));
+            tidy_newer(&mut built, self.shared.options.memory_fan_in, || self.shared.list.new_id());
+            self.view.runs.append(&mut built);
         }
         self.first_seq = self.last_seq + 1;
     }
@@ -150,7 +162,12 @@ impl Store {
     /// Whether as many rows as allowed wait in memory to be sealed: the caller lets the maintainer
     /// work before it commits more.
     pub fn memory_is_full(&self) -> bool {
-        self.shared.memory_rows() >= self.shared.options.memory_rows_max
+        self.shared.memory_weight() >= self.shared.options.memory_rows_max
+    }
+
+    /// Whether so much waits in memory that the maintainer has something to seal.
+    pub fn memory_is_ripe(&self) -> bool {
+        self.shared.memory_weight() >= self.shared.options.seal_rows
     }
 
     /// Commits a group of mutations in their order. When it returns, all that were not refused are
@@ -190,8 +207,8 @@ impl Store {
             builder: Builder::default(),
             first_seq: view.as_of + 1,
             last_seq: view.as_of,
+            before: view.runs.len(),
             view,
-            built: 0,
         };
         let mut outcomes = Vec::with_capacity(group.len());
         for mutation in group {
@@ -224,6 +241,11 @@ impl Store {
             if count > 0 {
                 self.payload.clear();
                 batch.encode_into(&mut self.payload);
+                let (found, limit) = (self.payload.len(), PAYLOAD_BYTES_MAX);
+                if found > limit {
+                    outcomes.push(Err(Refused::TooManyBytes { found, limit }));
+                    continue;
+                }
                 let first = self.wal.append(count as u32, &self.payload)?;
                 debug_assert_eq!(first, staged.last_seq + 1, "log and snapshot number alike");
                 staged.stage(batch);
@@ -232,7 +254,7 @@ impl Store {
             outcomes.push(Ok(Outcome { seq: staged.last_seq, count, affected }));
         }
         staged.build();
-        let newer = staged.view.runs.split_off(staged.view.runs.len() - staged.built);
+        let newer = staged.view.runs.split_off(staged.before);
         let last_seq = staged.last_seq;
         if !newer.is_empty() {
             match durability {
@@ -287,9 +309,9 @@ impl Reader {
 }
 
 impl Shared {
-    /// Rows that live in memory only.
-    pub(crate) fn memory_rows(&self) -> usize {
+    /// What lives in memory only, in rows, by [`Run::weight`].
+    pub(crate) fn memory_weight(&self) -> usize {
         let snapshot = self.list.snapshot();
-        snapshot.runs.iter().filter(|run| run.in_memory()).map(|run| run.len()).sum()
+        snapshot.runs.iter().filter(|run| run.in_memory()).map(|run| run.weight()).sum()
     }
 }

@@ -250,7 +250,7 @@ impl Writer {
     /// What is done when the replies are out.
     fn after_commit(&mut self) {
         self.store.tidy();
-        if self.shared.engine().reader.stats().memory_rows >= self.shared.config.promotion_threshold {
+        if self.store.memory_is_ripe() {
             self.shared.sealing.ring();
         }
         if let Durability::Interval(every) = self.shared.config.durability

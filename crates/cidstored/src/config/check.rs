@@ -84,6 +84,9 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
             return refuse(format!("{} is more than {}", named(small), named(large)));
         }
     }
+    if config.batch_triples_max > BATCH_TRIPLES_CEILING {
+        return refuse(format!("{} must be at most {BATCH_TRIPLES_CEILING}", named("batch_triples_max")));
+    }
     if config.depth_max > cidstore_proto::DEPTH_CEILING {
         return refuse(format!("{} must be at most {}", named("depth_max"), cidstore_proto::DEPTH_CEILING));
     }
@@ -101,6 +104,9 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     }
     same_port(loaded)
 }
+
+/// More than this in a batch might not fit into one record of the log, of 1 GiB.
+const BATCH_TRIPLES_CEILING: usize = 10_000_000;
 
 /// What to do without TLS.
 const REMEDY: &str = "use redis://… through a tunnel that encrypts (stunnel, WireGuard), or \

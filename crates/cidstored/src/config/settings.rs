@@ -143,7 +143,7 @@ settings! {
     writer_queue_max: usize = "16384", "CIDSTORE_WRITER_QUEUE_MAX";
     /// Bytes of them, likewise.
     writer_queue_bytes_max: Bytes = "128MiB", "CIDSTORE_WRITER_QUEUE_BYTES_MAX";
-    /// Rows held in memory before they are sealed into HDF5.
+    /// Rows held in memory before they are sealed into HDF5; 128 bytes of metadata count as a row.
     promotion_threshold: usize = "250000", "CIDSTORE_PROMOTION_THRESHOLD";
     /// Size of a log segment.
     wal_segment_bytes: Bytes = "64MiB", "CIDSTORE_WAL_SEGMENT_BYTES";

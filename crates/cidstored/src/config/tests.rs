@@ -54,6 +54,7 @@ fn what_is_wrong_is_named_with_its_source() {
     says(&["--message-bytes-max", "1GiB"], &[], &["message_bytes_max = 1GiB", "writer_queue_bytes_max"]);
     says(&["--http-port", "5556"], &[], &["push_port", "http_port", "5556"]);
     says(&["--req-rcvhwm", "0"], &[], &["req_rcvhwm", "at least 1"]);
+    says(&["--batch-triples-max", "10000001"], &[], &["batch_triples_max", "at most 10000000"]);
     says(&["--backlog", "3000000000"], &[], &["backlog", "at most"]);
 
     says(&["--bind-host", ""], &[], &["bind_host", "an address"]);
