@@ -81,7 +81,7 @@ fn what_is_replayed_fits_into_the_same_memory() {
     let disk = SimDisk::new();
     let mut store = open(&disk, 0);
     let mut rows = 0;
-    while (rows as usize) * TEXT_BYTES < 3 * (MEMORY_BYTES_MAX + REPLAYED_BYTES) {
+    while (rows as usize) * TEXT_BYTES < 2 * (MEMORY_BYTES_MAX + REPLAYED_BYTES) {
         insert(&mut store, rows, 200);
         rows += 200;
     }
