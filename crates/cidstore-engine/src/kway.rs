@@ -78,6 +78,9 @@ impl<'a> Stream<'a> {
     fn read_ahead(&mut self, rows: usize) {
         let order = self.sorted.order();
         let until = (self.next + rows).min(self.end);
+        // Coding needs two rows at a time and waits for each: so they are fetched before, all at once.
+        let fetched = (self.next..until).fold(0, |all, at| all ^ order.touch(self.sorted.row(at)));
+        std::hint::black_box(fetched);
         let mut last = self.block.last().map(|last| self.sorted.row_numbered(last.number));
         self.block.clear();
         self.block.extend((self.next..until).map(|position| {

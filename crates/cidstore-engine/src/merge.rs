@@ -11,6 +11,7 @@ use crate::kway::KWay;
 use crate::order::{Order, Row};
 use crate::run::{FILTER_ROWS_MIN, Filters, Rows, Run};
 use crate::seal::RunFile;
+use crate::tree::{ENDED, Player, Tree};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,6 +24,9 @@ const GONE: u32 = u32::MAX;
 /// After so many rows read, the inputs' pages are given back: a merge need not keep whole files
 /// resident. What it costs is a minor fault for each 16 pages that are read again.
 const RELEASE_ROWS: usize = 1 << 18;
+
+/// Row numbers translated in one tight loop, in which the processor overlaps the cache misses.
+const LOOKUPS_AT_ONCE: usize = 64;
 
 /// For a merge that is not to be stopped.
 pub static NEVER_STOPPED: AtomicBool = AtomicBool::new(false);
@@ -93,7 +97,7 @@ impl<'a> Merge<'a> {
                 merge.tombstones[run][row] = merge.tombstone_from.len() as u32;
                 merge.tombstone_from.push(run as u8);
             }
-            if !merge.go_on(&mut read) {
+            if !merge.go_on(&mut read, 1) {
                 break;
             }
         }
@@ -101,9 +105,10 @@ impl<'a> Merge<'a> {
     }
 
     /// Now and then, by the rows `read`: gives pages back, and says whether to go on.
-    fn go_on(&self, read: &mut usize) -> bool {
-        *read += 1;
-        if read.is_multiple_of(RELEASE_ROWS) {
+    fn go_on(&self, read: &mut usize, more: usize) -> bool {
+        *read += more;
+        if *read >= RELEASE_ROWS {
+            *read = 0;
             self.release();
             return !self.is_stopped();
         }
@@ -157,7 +162,7 @@ impl<'a> Merge<'a> {
         let rows: Vec<&'a [Row]> = self.runs.iter().map(|run| &*run.triples.spo).collect();
         let mut read = 0;
         Self::sources(&self.triple_from, &self.triples).map(move |(run, row)| {
-            self.go_on(&mut read);
+            self.go_on(&mut read, 1);
             &rows[run][row]
         })
     }
@@ -245,17 +250,24 @@ impl<'a> Merge<'a> {
         // Bytes that the row has in common with the last one that is in the result.
         let mut shared = 0;
         let mut read = 0;
-        while let Some(front) = merged.next() {
-            shared = front.shared.min(shared);
-            let number = numbers[front.stream][front.number as usize];
-            if number != GONE {
-                permutation.push(number);
-                if shared < length {
-                    distinct(&order.key(front.row)[..length]);
+        let mut fronts = Vec::with_capacity(LOOKUPS_AT_ONCE);
+        let mut found = Vec::with_capacity(LOOKUPS_AT_ONCE);
+        loop {
+            fronts.clear();
+            fronts.extend(std::iter::from_fn(|| merged.next()).take(LOOKUPS_AT_ONCE));
+            found.clear();
+            found.extend(fronts.iter().map(|front| numbers[front.stream][front.number as usize]));
+            for (front, number) in fronts.iter().zip(&found) {
+                shared = front.shared.min(shared);
+                if *number != GONE {
+                    permutation.push(*number);
+                    if shared < length {
+                        distinct(&order.key(front.row)[..length]);
+                    }
+                    shared = usize::MAX;
                 }
-                shared = usize::MAX;
             }
-            if !self.go_on(&mut read) {
+            if fronts.is_empty() || !self.go_on(&mut read, fronts.len()) {
                 break;
             }
         }
@@ -266,29 +278,31 @@ impl<'a> Merge<'a> {
     fn hashes(&self) -> (Vec<u32>, Vec<u32>) {
         let (mut prefixes, mut rows) = (Vec::new(), Vec::new());
         let mut next = vec![0; self.runs.len()];
-        let mut heap: std::collections::BinaryHeap<_> = self
-            .runs
-            .iter()
-            .enumerate()
-            .filter_map(|(i, run)| run.hash_prefix.first().map(|prefix| std::cmp::Reverse((*prefix, i))))
-            .collect();
-        while let Some(mut top) = heap.peek_mut() {
-            let std::cmp::Reverse((prefix, i)) = *top;
-            let run = &self.runs[i];
-            let number = self.triples[i][run.hash_row[next[i]] as usize];
-            if number != GONE {
+        let code = |run: usize, at: usize| {
+            self.runs[run].hash_prefix.get(at).map_or(ENDED, |prefix| u64::from(*prefix))
+        };
+        // Of equal prefixes any may come first.
+        let any = &mut |_: &mut Player, _: &mut Player| true;
+        let mut tree = Tree::new((0..self.runs.len()).map(|run| code(run, 0)), any);
+        let mut places = Vec::with_capacity(LOOKUPS_AT_ONCE);
+        loop {
+            places.clear();
+            while places.len() < LOOKUPS_AT_ONCE && tree.winner().code != ENDED {
+                let Player { code: prefix, stream } = tree.winner();
+                let run = stream as usize;
+                places.push((prefix as u32, run, self.runs[run].hash_row[next[run]]));
+                next[run] += 1;
+                tree.replace(code(run, next[run]), any);
+            }
+            let found = places.iter().map(|(prefix, run, row)| (*prefix, self.triples[*run][*row as usize]));
+            for (prefix, number) in found.filter(|(_, number)| *number != GONE) {
                 prefixes.push(prefix);
                 rows.push(number);
             }
-            next[i] += 1;
-            match run.hash_prefix.get(next[i]) {
-                Some(prefix) => *top = std::cmp::Reverse((*prefix, i)),
-                None => {
-                    std::collections::binary_heap::PeekMut::pop(top);
-                }
+            if places.is_empty() {
+                return (prefixes, rows);
             }
         }
-        (prefixes, rows)
     }
 
     /// The merged run in memory.
