@@ -119,6 +119,8 @@ impl<'a> Stream<'a> {
 pub struct KWay<'a> {
     streams: Vec<Stream<'a>>,
     tree: Tree,
+    /// Rows that [`KWay::next_newest`] left out.
+    superseded: usize,
 }
 
 /// A row that a [`KWay`] came to.
@@ -162,7 +164,7 @@ impl<'a> KWay<'a> {
     pub fn new(ranges: impl IntoIterator<Item = (Sorted<'a>, Range<usize>)>) -> Self {
         let streams: Vec<_> = ranges.into_iter().map(|(sorted, range)| Stream::new(sorted, range)).collect();
         let tree = Tree::new(streams.iter().map(Stream::code), &mut |a, b| tie(&streams, a, b));
-        Self { streams, tree }
+        Self { streams, tree, superseded: 0 }
     }
 
     /// The next row in order; of rows with the same key the newest first.
@@ -184,8 +186,14 @@ impl<'a> KWay<'a> {
         let newest = self.next();
         while self.tree.winner().code == SAME {
             self.next();
+            self.superseded += 1;
         }
         newest
+    }
+
+    /// How many rows [`KWay::next_newest`] has left out since this was last asked.
+    pub fn take_superseded(&mut self) -> usize {
+        std::mem::take(&mut self.superseded)
     }
 }
 

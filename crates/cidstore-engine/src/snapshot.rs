@@ -2,6 +2,7 @@
 
 use crate::kway::{Front, KWay};
 use crate::order::{Key, Order, Prefix};
+use crate::pace::{GivenUp, GoOn, Looked, Pace};
 use crate::run::{Probe, Run, Verdict};
 use cidstore_types::{Pattern, Seq, Triple, TripleHash, TripleRecord};
 use std::sync::Arc;
@@ -83,11 +84,32 @@ impl Snapshot {
         cursor: Option<&[u8]>,
         records: bool,
     ) -> Result<Page, CursorError> {
+        let page = self.query_while(pattern, limit, cursor, records, &mut |_| true)?;
+        Ok(page.expect("nobody has enough"))
+    }
+
+    /// As [`Snapshot::query`], as long as `go_on` says so; `None` where it does not.
+    ///
+    /// # Errors
+    /// [`CursorError`].
+    pub fn query_while(
+        &self,
+        pattern: &Pattern,
+        limit: usize,
+        cursor: Option<&[u8]>,
+        records: bool,
+        go_on: &mut GoOn<'_>,
+    ) -> Result<Option<Page>, CursorError> {
         let prefix = Prefix::of(pattern);
         let after = cursor.map(|cursor| decode_cursor(&prefix, cursor)).transpose()?;
         let mut page = Page { as_of: self.as_of, records: records.then(Vec::new), ..Page::default() };
         let mut matches = Matches::new(self, pattern, &prefix, after.as_ref());
-        while let Some((run, front)) = matches.next() {
+        // A borrow of its own: what is lent to `Pace` must not be lent for longer than it lives.
+        let mut go_on = |looked: Looked| go_on(looked);
+        let mut pace = Pace::new(prefix.order, &mut go_on);
+        loop {
+            let Ok(next) = matches.next(&mut pace) else { return Ok(None) };
+            let Some((run, front)) = next else { break };
             if page.rows.len() == limit {
                 let last = page.rows.last().map(|row: &Triple| prefix.order.key(&row.0));
                 // A page of no rows resumes where it was asked to begin.
@@ -99,7 +121,8 @@ impl Snapshot {
                 records.push(run.record(front.number as usize));
             }
         }
-        Ok(page)
+        pace.end();
+        Ok(Some(page))
     }
 
     /// The cursor with which a query of [`Pattern::ALL`] resumes after a triple, present or not.
@@ -109,16 +132,25 @@ impl Snapshot {
 
     /// Number of matches of the pattern.
     pub fn count(&self, pattern: &Pattern) -> u64 {
+        self.count_while(pattern, &mut |_| true).expect("nobody has enough")
+    }
+
+    /// As [`Snapshot::count`], as long as `go_on` says so; `None` where it does not. Where the matches
+    /// are one range of one run, they are counted without being looked at.
+    pub fn count_while(&self, pattern: &Pattern, go_on: &mut GoOn<'_>) -> Option<u64> {
         let prefix = Prefix::of(pattern);
         let mut matches = Matches::new(self, pattern, &prefix, None);
         if let Some(count) = matches.len_if_single() {
-            return count;
+            return Some(count);
         }
+        let mut go_on = |looked: Looked| go_on(looked);
+        let mut pace = Pace::new(prefix.order, &mut go_on);
         let mut count = 0;
-        while matches.next().is_some() {
+        while matches.next(&mut pace).ok()?.is_some() {
             count += 1;
         }
-        count
+        pace.end();
+        Some(count)
     }
 
     /// Whether the triple is present.
@@ -188,12 +220,16 @@ impl<'a> Matches<'a> {
     }
 
     /// The next match: its run, and its row there.
-    fn next(&mut self) -> Option<(&'a Run, Front<'a>)> {
+    ///
+    /// # Errors
+    /// When the rows looked at on the way are enough.
+    fn next(&mut self, pace: &mut Pace<'_>) -> Result<Option<(&'a Run, Front<'a>)>, GivenUp> {
         loop {
-            let front = self.merged.next_newest()?;
+            let Some(front) = self.merged.next_newest() else { return Ok(None) };
+            pace.looked(1 + self.merged.take_superseded())?;
             let (run, tombstones) = self.streams[front.stream];
             if !tombstones {
-                return Some((run, front));
+                return Ok(Some((run, front)));
             }
         }
     }

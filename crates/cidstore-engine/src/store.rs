@@ -5,6 +5,7 @@ use crate::error::StoreError;
 use crate::list::tidy_newer;
 use crate::maintain::{Maintainer, Shared};
 use crate::options::StoreOptions;
+use crate::pace::{Looked, Lookups};
 use crate::run::Run;
 use crate::snapshot::Snapshot;
 use cidstore_disk::Disk;
@@ -71,6 +72,7 @@ pub struct Store {
     shared: Arc<Shared>,
     wal: Wal,
     payload: Vec<u8>,
+    lookups: Box<dyn Fn(usize) + Send>,
 }
 
 /// A group being staged: what it will make visible once it is durable.
@@ -82,6 +84,8 @@ struct Staged<'a> {
     /// The state before the group, and what was built of it so far: the runs from `before` on.
     view: Snapshot,
     before: usize,
+    /// Told of rows that were looked up.
+    lookups: &'a dyn Fn(usize),
 }
 
 impl Staged<'_> {
@@ -116,11 +120,16 @@ impl Staged<'_> {
     /// How many different triples of these are present in the staged state.
     fn present(&mut self, rows: &[Triple]) -> u64 {
         self.build();
+        let mut lookups = Lookups::new(self.lookups);
+        let mut contains = |row: &Triple| {
+            lookups.one();
+            self.view.contains(row)
+        };
         if let [row] = rows {
-            return u64::from(self.view.contains(row));
+            return u64::from(contains(row));
         }
         let mut seen = HashSet::with_capacity(rows.len());
-        rows.iter().filter(|row| seen.insert(**row) && self.view.contains(row)).count() as u64
+        rows.iter().filter(|row| seen.insert(**row) && contains(row)).count() as u64
     }
 }
 
@@ -136,7 +145,7 @@ impl Store {
         options: StoreOptions,
     ) -> Result<(Self, crate::recover::OpenReport), StoreError> {
         let (shared, wal, report) = crate::recover::open(disk, path, options)?;
-        Ok((Self { shared, wal, payload: Vec::new() }, report))
+        Ok((Self { shared, wal, payload: Vec::new(), lookups: Box::new(|_| ()) }, report))
     }
 
     /// A handle for readers.
@@ -147,6 +156,11 @@ impl Store {
     /// The handle that seals and merges; there must be one only.
     pub fn maintainer(&self) -> Maintainer {
         Maintainer::new(Arc::clone(&self.shared))
+    }
+
+    /// Has `told` called, in the middle of commits too, after so many places in runs were looked at.
+    pub fn on_lookups(&mut self, told: impl Fn(usize) + Send + 'static) {
+        self.lookups = Box::new(told);
     }
 
     /// The log, for followers.
@@ -209,6 +223,7 @@ impl Store {
             last_seq: view.as_of,
             before: view.runs.len(),
             view,
+            lookups: &*self.lookups,
         };
         let mut outcomes = Vec::with_capacity(group.len());
         for mutation in group {
@@ -276,7 +291,12 @@ impl Store {
 /// The triples that match in the staged state, unless there are more than `limit`.
 fn matches(staged: &mut Staged<'_>, pattern: &Pattern, limit: usize) -> Result<Vec<Triple>, Refused> {
     staged.build();
-    let page = staged.view.query(pattern, limit, None, false).expect("a query without a cursor");
+    let mut told = |looked: Looked| {
+        (staged.lookups)(looked.places);
+        true
+    };
+    let page = staged.view.query_while(pattern, limit, None, false, &mut told);
+    let page = page.expect("a query without a cursor").expect("nobody has enough");
     if page.cursor.is_some() { Err(Refused::TooManyMatches { limit }) } else { Ok(page.rows) }
 }
 

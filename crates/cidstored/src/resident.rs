@@ -32,8 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Places in files that may be touched between two looks. A fault maps 64 KiB around its place, and up
 /// to 2 MiB where the page cache holds the file in large folios.
 const WINDOWS_MAX: usize = 48;
-/// Windows that a lookup touches to find the first row, about.
-const WINDOWS_OF_A_SEARCH: usize = 1;
+/// Windows that a lookup touches to find its first row, about, and that row.
+const WINDOWS_OF_A_SEARCH: usize = 2;
 
 /// What readers may have mapped since the last look.
 #[derive(Default)]
@@ -48,9 +48,13 @@ impl Touched {
         let _ = self.look.set(Box::new(look));
     }
 
-    /// A read came to so many rows, each of which may stand in another place.
-    pub fn add(&self, rows: usize) {
-        let windows = rows.saturating_add(WINDOWS_OF_A_SEARCH);
+    /// The first row of something was looked for.
+    pub fn search(&self) {
+        self.add(WINDOWS_OF_A_SEARCH);
+    }
+
+    /// So many places were looked at, of which each may be in another window.
+    pub fn add(&self, windows: usize) {
         if self.windows.fetch_add(windows, Ordering::Relaxed) + windows >= WINDOWS_MAX
             && self.windows.swap(0, Ordering::Relaxed) >= WINDOWS_MAX
             && let Some(look) = self.look.get()
@@ -159,10 +163,10 @@ mod tests {
         touched.notify(move || {
             counted.fetch_add(1, Ordering::Relaxed);
         });
-        let small = (WINDOWS_MAX - 1) / (1 + WINDOWS_OF_A_SEARCH);
-        (0..small).for_each(|_| touched.add(1));
+        let small = (WINDOWS_MAX - 1) / WINDOWS_OF_A_SEARCH;
+        (0..small).for_each(|_| touched.search());
         assert_eq!(looks.load(Ordering::Relaxed), 0);
-        touched.add(1);
+        touched.search();
         touched.add(10 * WINDOWS_MAX);
         touched.add(1);
         assert_eq!(looks.load(Ordering::Relaxed), 2);

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::req::{Addressee, Ticket};
 use crate::shared::{Shared, now};
 use crate::writer::Failure;
-use cidstore_engine::{Change, Outcome, Page, Snapshot, StoreError, changes};
+use cidstore_engine::{Change, GoOn, Looked, Outcome, Page, Snapshot, StoreError, changes};
 use cidstore_proto::{
     ChangeEntry, Command, ErrorCode, Format, Limits, MutateKind, Rejection, Reply, Request, decode_request,
     encode_reply,
@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 /// Rows that are read on the thread of requests; with more to come, a read goes to the pool.
 const INLINE_ROWS_MAX: usize = 256;
+/// Rows that are looked at for that, deleted ones included, and about as many as take 100 µs.
+const INLINE_LOOKS_MAX: usize = 4 * INLINE_ROWS_MAX;
 
 /// An encoded reply.
 pub struct Answer {
@@ -57,18 +59,6 @@ enum Read {
     Refused(ErrorCode, String),
 }
 
-impl Read {
-    /// Rows that it took from runs; `None` if it did not look there.
-    fn rows(&self) -> Option<usize> {
-        match self {
-            Self::Page(page, _) | Self::Values(page) => Some(page.rows.len()),
-            Self::Count { count, .. } => Some(*count as usize),
-            Self::Triple(_) => Some(1),
-            _ => None,
-        }
-    }
-}
-
 impl Service {
     /// The service of a daemon.
     pub fn new(shared: Arc<Shared>) -> Self {
@@ -93,76 +83,80 @@ impl Service {
         snapshot: &Snapshot,
         out: &mut Vec<u8>,
     ) -> Option<bool> {
-        let read = match command {
-            Command::Query { limit, .. } if *limit > INLINE_ROWS_MAX => {
-                match self.read(command, snapshot, INLINE_ROWS_MAX) {
-                    Read::Page(page, _) if page.cursor.is_some() => return None,
-                    read => read,
-                }
-            }
-            Command::Lookup { limit, .. } if *limit > INLINE_ROWS_MAX => {
-                match self.read(command, snapshot, INLINE_ROWS_MAX) {
-                    Read::Values(page) if page.cursor.is_some() => return None,
-                    read => read,
-                }
-            }
-            Command::Count { pattern } => {
-                // Few are as quickly read as counted; many may be a long walk.
-                let page = snapshot.query(pattern, INLINE_ROWS_MAX, None, false).ok()?;
-                if page.cursor.is_some() {
-                    return None;
-                }
-                Read::Count { count: page.rows.len() as u64, as_of: page.as_of }
-            }
-            Command::Changes { since, .. } if *since < self.shared.engine().log.last_seq() => return None,
-            command => self.read(command, snapshot, usize::MAX),
+        if matches!(command, Command::Changes { since, .. } if *since < self.shared.engine().log.last_seq()) {
+            return None;
+        }
+        let mut looks = 0;
+        let mut go_on = |looked: Looked| {
+            looks += looked.rows;
+            looks <= INLINE_LOOKS_MAX
         };
-        self.touched(&read);
-        Some(encode(to, &read, out))
+        let read = self.read(command, snapshot, INLINE_ROWS_MAX, &mut go_on)?;
+        match (command, &read) {
+            (Command::Query { limit, .. }, Read::Page(page, _))
+            | (Command::Lookup { limit, .. }, Read::Values(page))
+                if *limit > INLINE_ROWS_MAX && page.cursor.is_some() =>
+            {
+                None
+            }
+            _ => Some(encode(to, &read, out)),
+        }
     }
 
     /// Answers a read whatever it takes.
     pub fn read_all(&self, to: &Addressee, command: &Command, snapshot: &Snapshot) -> Answer {
         let mut bytes = Vec::new();
-        let read = self.read(command, snapshot, usize::MAX);
-        self.touched(&read);
+        let read = self.read(command, snapshot, usize::MAX, &mut |_| true).expect("nobody has enough");
         let refused = encode(to, &read, &mut bytes);
         Answer { bytes, refused }
     }
 
-    fn touched(&self, read: &Read) {
-        if let Some(rows) = read.rows() {
-            self.shared.touched.add(rows);
-        }
-    }
-
-    fn read(&self, command: &Command, snapshot: &Snapshot, rows_max: usize) -> Read {
-        let query = |pattern: &Pattern, limit: usize, cursor: Option<&[u8]>, records: bool| {
-            snapshot
-                .query(pattern, limit.min(rows_max), cursor, records)
-                .map_err(|error| Read::Refused(ErrorCode::Malformed, format!("cursor: {error}")))
+    /// `None` where `go_on` has enough before the end.
+    fn read(
+        &self,
+        command: &Command,
+        snapshot: &Snapshot,
+        rows_max: usize,
+        go_on: &mut GoOn<'_>,
+    ) -> Option<Read> {
+        let touched = &self.shared.touched;
+        let mut go_on = |looked: Looked| {
+            // Not at the end only: a long scan could map the whole store until then.
+            touched.add(looked.places);
+            go_on(looked)
         };
-        match command {
+        let mut query = |pattern: &Pattern, limit: usize, cursor: Option<&[u8]>, records: bool| {
+            touched.search();
+            match snapshot.query_while(pattern, limit.min(rows_max), cursor, records, &mut go_on) {
+                Ok(page) => page.map(Ok),
+                Err(error) => Some(Err(Read::Refused(ErrorCode::Malformed, format!("cursor: {error}")))),
+            }
+        };
+        Some(match command {
             Command::Ping => Read::Pong,
             Command::Query { pattern, limit, cursor, format, metadata } => {
-                match query(pattern, *limit, cursor.as_deref(), *metadata) {
+                match query(pattern, *limit, cursor.as_deref(), *metadata)? {
                     Ok(page) => Read::Page(page, *format),
                     Err(refused) => refused,
                 }
             }
             Command::Count { pattern } => {
-                Read::Count { count: snapshot.count(pattern), as_of: snapshot.as_of() }
+                touched.search();
+                Read::Count { count: snapshot.count_while(pattern, &mut go_on)?, as_of: snapshot.as_of() }
             }
             Command::Lookup { key, limit, cursor } => {
-                match query(&Pattern::of_key(*key, None), *limit, cursor.as_deref(), false) {
+                match query(&Pattern::of_key(*key, None), *limit, cursor.as_deref(), false)? {
                     Ok(page) => Read::Values(page),
                     Err(refused) => refused,
                 }
             }
-            Command::Get { hash } => match snapshot.get(hash) {
-                Some(record) => Read::Triple(record.to_json(hash)),
-                None => Read::Refused(ErrorCode::NotFound, "no triple has this hash".into()),
-            },
+            Command::Get { hash } => {
+                touched.search();
+                match snapshot.get(hash) {
+                    Some(record) => Read::Triple(record.to_json(hash)),
+                    None => Read::Refused(ErrorCode::NotFound, "no triple has this hash".into()),
+                }
+            }
             Command::Changes { since, limit, format } => self.changes(*since, *limit, *format),
             Command::Stats => Read::Map(counters::stats(&self.shared)),
             Command::Metrics => Read::Map(counters::metrics(&self.shared)),
@@ -170,7 +164,7 @@ impl Service {
                 // The caller sends these elsewhere.
                 Read::Refused(ErrorCode::Internal, "a mutation is no read".into())
             }
-        }
+        })
     }
 
     fn changes(&self, since: Seq, limit: usize, format: Format) -> Read {

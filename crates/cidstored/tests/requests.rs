@@ -278,3 +278,34 @@ fn random_bytes_each_get_exactly_one_reply() {
     assert!(dealer.socket.recv_multipart(0).is_err(), "a second reply to something");
     assert!(daemon.metric("cidstore_requests_total") >= f64::from(rounds * burst));
 }
+
+#[test]
+fn a_small_read_that_passes_over_much_that_was_deleted_is_none_for_the_thread_of_requests() {
+    let place = Place::new();
+    let daemon = place.start(&[]);
+    let client = daemon.req();
+    let triples: Vec<Value> = (0..5000).map(|n| json!([cid(n), cid(1), cid(n)])).collect();
+    client.ok(&json!({"command": "batch_insert", "triples": triples}));
+    // One range of one run is counted by its ends, and a page of few rows is read at once.
+    assert_eq!(client.ok(&json!({"command": "count", "p": cid(1)}))["count"], json!(5000));
+    // In JSON, since a JSON value cannot hold the cursor of MessagePack.
+    let ask = |request: &Value| client.ask_in(Form::Json, request);
+    assert_eq!(ask(&json!({"command": "query", "p": cid(1), "limit": 100}))["more"], json!(true));
+    assert_eq!(daemon.metric("cidstore_reads_pooled_total"), 0.0);
+    client.ok(&json!({"command": "batch_delete", "triples": triples[1..]}));
+    for (pooled, read) in [
+        json!({"command": "query", "p": cid(1), "limit": 2}),
+        json!({"command": "query", "limit": 2}),
+        json!({"command": "count", "p": cid(1)}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let reply = ask(&read);
+        assert!(reply["count"] == json!(1) || reply["results"].as_array().unwrap().len() == 1, "{reply}");
+        assert_eq!(daemon.metric("cidstore_reads_pooled_total"), pooled as f64 + 1.0, "{read}");
+    }
+    // What is left is still found at once where it is asked for.
+    assert_eq!(ask(&json!({"command": "query", "s": cid(0)}))["results"].as_array().unwrap().len(), 1);
+    assert_eq!(daemon.metric("cidstore_reads_pooled_total"), 3.0);
+}
