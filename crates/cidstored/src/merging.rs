@@ -28,9 +28,16 @@ impl Merging {
     pub fn run(mut self) {
         loop {
             let start = Instant::now();
+            let pause = self.retry.wait(start);
+            // A seal rings, too, which is no reason to try what has just failed; the end is one to step,
+            // since the merger then says so.
+            if !pause.is_zero() && !self.shared.stop.is_wanted() {
+                self.shared.merging.wait(pause);
+                continue;
+            }
             let wait = match self.merger.step() {
                 Err(StoreError::Stopped) => return,
-                Err(error) => self.retry.after(&error),
+                Err(error) => self.retry.after(&error, Instant::now()),
                 Ok(step) => {
                     self.retry.went_well();
                     if let Step::Merged { runs, rows } = step {

@@ -70,7 +70,11 @@ impl Sealing {
             if finish {
                 return;
             }
-            let wait = self.step();
+            // The bell rings for every group that is committed: no reason to try what has just failed.
+            let mut wait = self.retry.wait(Instant::now());
+            if wait.is_zero() {
+                wait = self.step();
+            }
             self.judge_log();
             if !wait.is_zero() {
                 self.shared.sealing.wait(wait);
@@ -92,8 +96,7 @@ impl Sealing {
                 self.retry.went_well();
                 self.shared.merging.ring();
             }
-            // The next step waits for its own turn, and for no longer.
-            Err(error) => drop(self.retry.after(error)),
+            Err(error) => drop(self.retry.after(error, Instant::now())),
         }
         let replies = asked.into_iter().map(|to| {
             let bytes = service::checkpoint_reply(&to, result.as_ref());
@@ -118,7 +121,7 @@ impl Sealing {
                 self.retry.went_well();
                 IDLE
             }
-            Err(error) => self.retry.after(&error),
+            Err(error) => self.retry.after(&error, Instant::now()),
         }
     }
 
