@@ -16,6 +16,7 @@ mod config;
 mod daemon;
 mod endpoints;
 mod exit;
+mod fair;
 mod health;
 mod http;
 mod limits;

@@ -1,30 +1,38 @@
 //! Threads for what is too large for the thread that everybody's requests go through: reading many
-//! rows, decoding large messages.
+//! rows, decoding large messages. Each kind has threads and a queue of its own, so that no number of
+//! scans keeps a batch from being decoded.
 
+use crate::fair::Fair;
 use crate::req::{Addressee, Event, Raw};
 use crate::service::{self, Service};
 use crate::transport::Mailbox;
 use cidstore_engine::Snapshot;
-use cidstore_proto::Command;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use cidstore_proto::{Command, Encoding, ErrorCode, Rejection};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-/// Work for the pool.
-pub enum Task {
-    /// Decode a large request.
-    Decode(Box<Raw>),
-    /// Answer a large read, as of the snapshot.
-    Read(Box<(Addressee, Command)>, Arc<Snapshot>),
+/// A read, as of the snapshot.
+struct Read {
+    to: Addressee,
+    command: Command,
+    snapshot: Arc<Snapshot>,
 }
 
-/// The pool; its threads end when it is dropped.
-pub struct Pool {
-    tasks: SyncSender<Task>,
+/// What the pool's threads have in common.
+struct Work {
+    reads: Fair<Read>,
+    decodes: Fair<Box<Raw>>,
+    service: Arc<Service>,
+    replies: Arc<Mailbox<Event>>,
+    given_up: AtomicBool,
 }
+
+/// The pool; its threads end when it is dropped, soon, and whatever is in the queues.
+pub struct Pool(Arc<Work>);
 
 impl Pool {
-    /// Starts `threads` threads behind a queue of `queue_max` tasks.
+    /// Starts `threads` threads for either kind of work, behind a queue of `queue_max` for either.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -34,43 +42,88 @@ impl Pool {
         service: &Arc<Service>,
         replies: &Arc<Mailbox<Event>>,
     ) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
-        let (tasks, receiver) = sync_channel(queue_max);
-        let receiver = Arc::new(Mutex::new(receiver));
-        let handles = (0..threads).map(|i| {
-            let (receiver, service, replies) =
-                (Arc::clone(&receiver), Arc::clone(service), Arc::clone(replies));
-            std::thread::Builder::new()
-                .name(format!("read-{i}"))
-                .spawn(move || work(&receiver, &service, &replies))
+        let work = Arc::new(Work {
+            reads: Fair::new(queue_max),
+            decodes: Fair::new(queue_max),
+            service: Arc::clone(service),
+            replies: Arc::clone(replies),
+            given_up: AtomicBool::new(false),
         });
-        let handles = handles.collect::<Result<_, _>>()?;
-        Ok((Self { tasks }, handles))
+        let start = |name: String, run: fn(&Work)| {
+            let work = Arc::clone(&work);
+            std::thread::Builder::new().name(name).spawn(move || run(&work))
+        };
+        let mut handles = Vec::new();
+        for i in 0..threads {
+            handles.push(start(format!("read-{i}"), Work::read)?);
+            handles.push(start(format!("decode-{i}"), Work::decode)?);
+        }
+        Ok((Self(work), handles))
     }
 
-    /// Hands a task over.
+    /// Has a large read answered, as of the snapshot.
     ///
     /// # Errors
-    /// The task, when the queue is full.
-    pub fn submit(&self, task: Task) -> Result<(), Task> {
-        use std::sync::mpsc::TrySendError::{Disconnected, Full};
-        self.tasks.try_send(task).map_err(|(Full(task) | Disconnected(task))| task)
+    /// Who asked, when the queue is full.
+    pub fn read(&self, to: Addressee, command: Command, snapshot: Arc<Snapshot>) -> Result<(), Addressee> {
+        let client = to.route.client.clone();
+        self.0.reads.push(&client, Read { to, command, snapshot }).map_err(|read| read.to)
+    }
+
+    /// Has a large request decoded.
+    ///
+    /// # Errors
+    /// The request, when the queue is full.
+    pub fn decode(&self, raw: Box<Raw>) -> Result<(), Box<Raw>> {
+        let client = raw.incoming.route.client.clone();
+        self.0.decodes.push(&client, raw)
+    }
+
+    /// From now on everything is answered with the news that it is over, also what is being read.
+    pub fn give_up(&self) {
+        self.0.given_up.store(true, Ordering::Release);
     }
 }
 
-fn work(tasks: &Mutex<Receiver<Task>>, service: &Service, replies: &Mailbox<Event>) {
-    loop {
-        let task = tasks.lock().expect("a panic ends the process").recv();
-        match task {
-            Ok(Task::Decode(raw)) => {
-                let decoded = service.decode(&raw.incoming.payload, raw.received_at);
-                replies.push(Event::Decoded(raw, decoded));
-            }
-            Ok(Task::Read(read, snapshot)) => {
-                let (to, command) = *read;
-                let service::Answer { bytes, refused } = service.read_all(&to, &command, &snapshot);
-                replies.push(Event::Answered { to, bytes, refused });
-            }
-            Err(_) => return,
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.give_up();
+        self.0.reads.close();
+        self.0.decodes.close();
+    }
+}
+
+impl Work {
+    fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    fn read(&self) {
+        while let Some(Read { to, command, snapshot }) = self.reads.take() {
+            let go_on = || !self.is_given_up();
+            let service::Answer { bytes, refused } = if go_on() {
+                self.service.read_all(&to, &command, &snapshot, &go_on)
+            } else {
+                service::over_reply(&to)
+            };
+            self.replies.push(Event::Answered { to, bytes, refused });
+        }
+    }
+
+    fn decode(&self) {
+        while let Some(raw) = self.decodes.take() {
+            let payload = &raw.incoming.payload;
+            let decoded = if self.is_given_up() {
+                Err(Rejection {
+                    encoding: Encoding::of(payload),
+                    request_id: None,
+                    code: ErrorCode::Unavailable,
+                    message: service::OVER.into(),
+                })
+            } else {
+                self.service.decode(payload, raw.received_at)
+            };
+            self.replies.push(Event::Decoded(raw, decoded));
         }
     }
 }

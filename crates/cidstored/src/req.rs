@@ -15,7 +15,7 @@
 mod clients;
 mod replies;
 
-use crate::pool::{Pool, Task};
+use crate::pool::Pool;
 use crate::pulse::Organ;
 use crate::queue::{Refused, Side};
 use crate::sealing::Requests;
@@ -36,11 +36,10 @@ use std::time::{Duration, Instant};
 const INLINE_BYTES_MAX: usize = 256 << 10;
 /// Requests taken from the socket before the mailbox is looked at again.
 const BURST: usize = 128;
-/// One client may take this part of the queue of large reads.
-const READ_SHARE: usize = 8;
 /// Longest wait without anything.
 const TICK_MS: u32 = 500;
-/// At the end: how long requests that had arrived may take.
+/// At the end: how long requests that had arrived may take. What then still waits is answered that it
+/// is over, which may take as long again.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// Where a reply goes and what it must carry.
@@ -112,6 +111,8 @@ pub struct Req {
     buffer: Vec<u8>,
     /// Set when nobody takes work any more: until when what is under way is waited for.
     finish_until: Option<Instant>,
+    /// The pool answers without working.
+    given_up: bool,
 }
 
 impl Req {
@@ -127,7 +128,19 @@ impl Req {
     ) -> Self {
         let clients = Clients::default();
         let buffer = Vec::new();
-        Self { shared, service, router, mailbox, replies, pool, sealing, clients, buffer, finish_until: None }
+        Self {
+            shared,
+            service,
+            router,
+            mailbox,
+            replies,
+            pool,
+            sealing,
+            clients,
+            buffer,
+            finish_until: None,
+            given_up: false,
+        }
     }
 
     /// Works until [`Event::Finish`], and what was under way then is answered.
@@ -157,7 +170,12 @@ impl Req {
             if let Some(until) = self.finish_until
                 && (Instant::now() >= until || (idle && self.clients.nothing_under_way()))
             {
-                return Ok(());
+                if self.given_up || self.clients.nothing_under_way() {
+                    return Ok(());
+                }
+                self.pool.give_up();
+                self.given_up = true;
+                self.finish_until = Some(Instant::now() + DRAIN);
             }
             if !ready.socket && !ready.woken {
                 self.clients.sweep();
@@ -196,15 +214,14 @@ impl Req {
     }
 
     fn decode_in_pool(&mut self, raw: Raw) -> Result<()> {
-        match self.pool.submit(Task::Decode(Box::new(raw))) {
+        match self.pool.decode(Box::new(raw)) {
             Ok(()) => Ok(()),
-            Err(Task::Decode(raw)) => {
+            Err(raw) => {
                 let client = raw.incoming.route.client.clone();
                 let bytes = raw.incoming.payload.len();
                 self.refuse_raw(*raw, ErrorCode::Overloaded, "too many large requests under way")?;
                 self.next_in_line(&client, bytes)
             }
-            Err(Task::Read(..)) => unreachable!("the pool gives back what it was given"),
         }
     }
 
@@ -261,28 +278,22 @@ impl Req {
                     return self.reply(&to, buffer, refused);
                 }
                 self.buffer = buffer;
-                let share = (self.shared.config.read_queue_max / READ_SHARE).max(1);
-                if !self.clients.enter_read(&to.route.client, share) {
-                    return self.refuse(
-                        &to,
-                        ErrorCode::Overloaded,
-                        "too many large reads of this client under way",
-                    );
+                if let Err(why) = self.clients.enter_read(&to.route.client, self.shared.config.read_queue_max)
+                {
+                    return self.refuse(&to, ErrorCode::Overloaded, why);
                 }
                 if !self.enter(&mut to)? {
                     self.clients.leave_read(&to.route.client);
                     return Ok(());
                 }
                 self.shared.metrics.reads_pooled_total.one();
-                match self.pool.submit(Task::Read(Box::new((to, command)), snapshot)) {
+                match self.pool.read(to, command, snapshot) {
                     Ok(()) => Ok(()),
-                    Err(Task::Read(read, _)) => {
-                        let (mut to, _) = *read;
+                    Err(mut to) => {
                         self.clients.leave_read(&to.route.client);
                         to.place = None;
                         self.refuse(&to, ErrorCode::Overloaded, "too many large reads under way")
                     }
-                    Err(Task::Decode(_)) => unreachable!("the pool gives back what it was given"),
                 }
             }
         }

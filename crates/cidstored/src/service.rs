@@ -23,6 +23,9 @@ const INLINE_ROWS_MAX: usize = 256;
 /// Rows that are looked at for that, deleted ones included, and about as many as take 100 µs.
 const INLINE_LOOKS_MAX: usize = 4 * INLINE_ROWS_MAX;
 
+/// What a request hears that comes, or is still under way, at the very end.
+pub const OVER: &str = "shutting down";
+
 /// An encoded reply.
 pub struct Answer {
     /// The payload.
@@ -103,10 +106,18 @@ impl Service {
         }
     }
 
-    /// Answers a read whatever it takes.
-    pub fn read_all(&self, to: &Addressee, command: &Command, snapshot: &Snapshot) -> Answer {
+    /// Answers a read whatever it takes, as long as `go_on` says so.
+    pub fn read_all(
+        &self,
+        to: &Addressee,
+        command: &Command,
+        snapshot: &Snapshot,
+        go_on: &impl Fn() -> bool,
+    ) -> Answer {
         let mut bytes = Vec::new();
-        let read = self.read(command, snapshot, usize::MAX, &mut |_| true).expect("nobody has enough");
+        let Some(read) = self.read(command, snapshot, usize::MAX, &mut |_| go_on()) else {
+            return over_reply(to);
+        };
         let refused = encode(to, &read, &mut bytes);
         Answer { bytes, refused }
     }
@@ -265,6 +276,13 @@ pub fn checkpoint_reply(to: &Addressee, result: Result<&Seq, &StoreError>) -> Ve
 /// Encodes an error.
 pub fn error(to: &Addressee, code: ErrorCode, message: &str, out: &mut Vec<u8>) {
     encode_reply(&Reply::Error { code, message }, to.encoding, to.request_id.as_ref(), out);
+}
+
+/// What a client gets whose request is given up at the end.
+pub fn over_reply(to: &Addressee) -> Answer {
+    let mut bytes = Vec::new();
+    error(to, ErrorCode::Unavailable, OVER, &mut bytes);
+    Answer { bytes, refused: true }
 }
 
 /// What a client gets in the place of a large reply while it does not read the earlier ones.

@@ -127,9 +127,9 @@ settings! {
     reply_bytes_per_client_max: Bytes = "64MiB", "CIDSTORE_REPLY_BYTES_PER_CLIENT_MAX";
     /// Large replies that all clients together have not taken yet; a further one becomes a 429.
     reply_bytes_max: Bytes = "256MiB", "CIDSTORE_REPLY_BYTES_MAX";
-    /// Threads for large reads and for decoding large requests; 0 takes one per two cores.
+    /// Threads for large reads, and as many for decoding large requests; 0 takes one of each per two cores.
     read_threads: usize = "0", "CIDSTORE_READ_THREADS";
-    /// Large reads and large requests that wait for such a thread; a further one gets 429.
+    /// Large reads that wait for such a thread, and as many large requests; a further one gets 429.
     read_queue_max: usize = "256", "CIDSTORE_READ_QUEUE_MAX";
     /// Most mutations (requests) in one group commit.
     batch_size: usize = "4096", "CIDSTORE_BATCH_SIZE";

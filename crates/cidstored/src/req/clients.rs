@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Entries at which idle ones are looked for; later at twice as many as were left.
 const SWEEP_AT: usize = 1024;
 
+/// One client may have so many large reads under way that this many times as many places are free.
+const READ_SHARE: usize = 8;
+
 /// One of the places that a client has for requests under way; free again when it is dropped, by
 /// whichever thread answers.
 #[derive(Debug)]
@@ -52,13 +55,15 @@ impl Client {
 pub struct Clients {
     entries: HashMap<Box<[u8]>, Client>,
     sweep_at: usize,
+    /// Large reads under way, of all clients.
+    reading: usize,
     /// Bytes of the messages that are being decoded or wait in line.
     waiting_bytes: usize,
 }
 
 impl Default for Clients {
     fn default() -> Self {
-        Self { entries: HashMap::new(), sweep_at: SWEEP_AT, waiting_bytes: 0 }
+        Self { entries: HashMap::new(), sweep_at: SWEEP_AT, reading: 0, waiting_bytes: 0 }
     }
 }
 
@@ -91,21 +96,35 @@ impl Clients {
         Some(Place(Arc::clone(taken)))
     }
 
-    /// Counts a read as waiting for the pool, unless there are `max`: one client must not fill the
-    /// queue that all share.
-    pub fn enter_read(&mut self, id: &[u8], max: usize) -> bool {
+    /// Counts a read as waiting for the pool, of whose `max` places all clients share. The fewer are
+    /// free the fewer a client may have, so that no number of them fills the queue by having much:
+    /// who has nothing under way finds a place as long as there is one.
+    ///
+    /// # Errors
+    /// Why it may not wait.
+    pub fn enter_read(&mut self, id: &[u8], max: usize) -> Result<(), &'static str> {
+        let free = max.saturating_sub(self.reading);
+        if free == 0 {
+            return Err("too many large reads under way");
+        }
         let client = self.get(id);
-        let room = client.reading < max;
-        client.reading += usize::from(room);
+        let room = client.reading < (free / READ_SHARE).max(1);
+        if room {
+            client.reading += 1;
+            self.reading += 1;
+        }
         self.forget_if_idle(id);
-        room
+        if room { Ok(()) } else { Err("too many large reads of this client under way") }
     }
 
     /// A read is answered, or was not taken after all. (The answer to a checkpoint may come here,
     /// too, and make a place free early; that does no harm.)
     pub fn leave_read(&mut self, id: &[u8]) {
         if let Some(client) = self.entries.get_mut(id) {
-            client.reading = client.reading.saturating_sub(1);
+            if client.reading > 0 {
+                client.reading -= 1;
+                self.reading -= 1;
+            }
             self.forget_if_idle(id);
         }
     }
@@ -211,6 +230,24 @@ mod tests {
         drop(clients.outstanding(b"a"));
         clients.sweep();
         assert!(clients.entries.is_empty());
+    }
+
+    #[test]
+    fn clients_with_much_to_read_leave_places_for_those_with_little() {
+        let mut clients = Clients::default();
+        let mut enter = |id: u64| clients.enter_read(&id.to_be_bytes(), 256).is_ok();
+        // Each as many as it may, again and again.
+        let greedy: usize = (0..32).flat_map(|_| 0..8).map(|id| usize::from(enter(id))).sum();
+        assert!((100..200).contains(&greedy), "{greedy}");
+        let modest = (8..1000).take_while(|id| enter(*id)).count();
+        assert_eq!(greedy + modest, 256, "a place for each that comes, down to the last one");
+        for id in 0..1000u64 {
+            (0..32).for_each(|_| clients.leave_read(&id.to_be_bytes()));
+        }
+        assert_eq!((clients.reading, clients.entries.len()), (0, 0));
+        // Where there are few places at all, everybody may have one.
+        assert!(clients.enter_read(b"a", 2).is_ok() && clients.enter_read(b"a", 2).is_err());
+        assert!(clients.enter_read(b"b", 2).is_ok() && clients.enter_read(b"c", 2).is_err());
     }
 
     #[test]
