@@ -217,7 +217,7 @@ impl Daemon {
         let config = &shared.config;
         let start = Instant::now();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let (store, report) = Store::open(Arc::clone(&disk), &config.data_path, store_options(config)?)
+        let (mut store, report) = Store::open(Arc::clone(&disk), &config.data_path, store_options(config)?)
             .map_err(|error| Fatal::new(Exit::Io, error))?;
         tracing::info!(
             created = report.created,
@@ -266,8 +266,11 @@ impl Daemon {
         let (router, puller, socket, endpoints) = sockets::bind(&transport, config)?;
 
         let readers = notes.clone();
-        // The main thread may be gone already, at the very end.
-        shared.touched.notify(move || drop(readers.send(Note::Touched)));
+        // To ask the system here is cheaper than to wake the main thread for nothing, which may be gone
+        // already, at the very end.
+        shared.touched.notify(move || resident::is_too_much() && readers.send(Note::Touched).is_ok());
+        let looks = Arc::clone(&shared);
+        store.on_lookups(move |places| looks.touched.add(places));
         let mut threads = Threads { notes, running: Vec::new() };
         let direct = Arc::new(Replies::new(Arc::clone(&shared), router.clone(), Arc::clone(&replies)));
         let writer = Writer::new(Arc::clone(&shared), store, Arc::clone(&direct), rejected.clone());
@@ -363,6 +366,7 @@ impl Daemon {
         let mut resident = resident::Bound::default();
         loop {
             let tick = watchdog.map_or(TICK, |every| TICK.min(every / 3));
+            self.shared.touched.taken();
             let tick = resident.look(&self.shared.engine().reader, tick);
             match noted.recv_timeout(tick) {
                 Ok(Note::Signal(signal)) => {

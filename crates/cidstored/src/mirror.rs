@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::shared::Shared;
 use cidstore_disk::Disk;
-use cidstore_engine::{Page, Reader, Snapshot};
+use cidstore_engine::{Looked, Page, Reader, Snapshot};
 use cidstore_mirror::{
     Mirror, MirrorConfig, OpenError, Parts, RebuildPage, RebuildSource, Secret, SourceError,
 };
@@ -12,18 +12,31 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The store as a rebuild sees it: a snapshot for each page.
-struct Source(Reader);
+struct Source {
+    reader: Reader,
+    shared: Arc<Shared>,
+}
 
 impl RebuildSource for Source {
     fn page(&self, after: Option<&Triple>, limit: usize) -> Result<RebuildPage, SourceError> {
-        let snapshot = self.0.snapshot();
+        let (snapshot, touched) = (self.reader.snapshot(), &self.shared.touched);
         let cursor = after.map(Snapshot::cursor_after);
-        rebuild_page(snapshot.query(&Pattern::ALL, limit, cursor.as_deref(), true)?)
+        touched.search();
+        let mut go_on = |looked: Looked| {
+            touched.add(looked.places);
+            true
+        };
+        let page = snapshot.query_while(&Pattern::ALL, limit, cursor.as_deref(), true, &mut go_on)?;
+        rebuild_page(page.ok_or("a page was given up that nobody had enough of")?)
     }
 
     fn holds(&self, hashes: &[TripleHash]) -> Result<Vec<bool>, SourceError> {
-        let snapshot = self.0.snapshot();
-        Ok(hashes.iter().map(|hash| snapshot.get(hash).is_some()).collect())
+        let snapshot = self.reader.snapshot();
+        let holds = |hash: &TripleHash| {
+            self.shared.touched.search();
+            snapshot.get(hash).is_some()
+        };
+        Ok(hashes.iter().map(holds).collect())
     }
 }
 
@@ -38,7 +51,7 @@ fn rebuild_page(page: Page) -> Result<RebuildPage, SourceError> {
 ///
 /// # Errors
 /// A setting that cannot be used, or a cursor file that cannot be reached.
-pub fn open(shared: &Shared, disk: Arc<dyn Disk>, cursor: &Path) -> Result<Option<Mirror>, OpenError> {
+pub fn open(shared: &Arc<Shared>, disk: Arc<dyn Disk>, cursor: &Path) -> Result<Option<Mirror>, OpenError> {
     if !shared.config.redis_wanted() {
         return Ok(None);
     }
@@ -48,7 +61,7 @@ pub fn open(shared: &Shared, disk: Arc<dyn Disk>, cursor: &Path) -> Result<Optio
         cursor: cursor.into(),
         store_id: engine.reader.store_id(),
         log: engine.log.clone(),
-        source: Arc::new(Source(engine.reader.clone())),
+        source: Arc::new(Source { reader: engine.reader.clone(), shared: Arc::clone(shared) }),
         state: Arc::clone(&shared.mirror),
     };
     Mirror::open(settings(&shared.config), parts)

@@ -13,7 +13,7 @@
 
 use cidstore_engine::Reader;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Resident bytes, of whatever kind, above which mapped files are given back.
@@ -39,13 +39,20 @@ const WINDOWS_OF_A_SEARCH: usize = 2;
 #[derive(Default)]
 pub struct Touched {
     windows: AtomicUsize,
-    look: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    ask: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+    /// A look was asked for and has not been taken.
+    asked: AtomicBool,
 }
 
 impl Touched {
-    /// Has `look` called when it is time for a look.
-    pub fn notify(&self, look: impl Fn() + Send + Sync + 'static) {
-        let _ = self.look.set(Box::new(look));
+    /// Has `ask` called when it may be time for a look; it says whether it asked for one.
+    pub fn notify(&self, ask: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.ask.set(Box::new(ask));
+    }
+
+    /// A look is taken now.
+    pub fn taken(&self) {
+        self.asked.store(false, Ordering::Release);
     }
 
     /// The first row of something was looked for.
@@ -57,9 +64,11 @@ impl Touched {
     pub fn add(&self, windows: usize) {
         if self.windows.fetch_add(windows, Ordering::Relaxed) + windows >= WINDOWS_MAX
             && self.windows.swap(0, Ordering::Relaxed) >= WINDOWS_MAX
-            && let Some(look) = self.look.get()
+            && let Some(ask) = self.ask.get()
+            && !self.asked.swap(true, Ordering::AcqRel)
+            && !ask()
         {
-            look();
+            self.asked.store(false, Ordering::Release);
         }
     }
 }
@@ -86,6 +95,11 @@ impl Resident {
     }
 }
 
+/// Whether so much is resident that mapped files must be given back.
+pub fn is_too_much() -> bool {
+    Resident::now().is_some_and(Resident::is_too_much)
+}
+
 /// Gives pages of run files back when too many are resident.
 #[derive(Default)]
 pub struct Bound {
@@ -108,7 +122,7 @@ impl Bound {
             return idle;
         }
         for _ in 0..runs.runs_len() {
-            if !Resident::now().is_some_and(Resident::is_too_much) {
+            if !is_too_much() {
                 break;
             }
             runs.release_mapped(self.next);
@@ -160,15 +174,20 @@ mod tests {
         let touched = Touched::default();
         let looks = std::sync::Arc::new(AtomicUsize::new(0));
         let counted = std::sync::Arc::clone(&looks);
-        touched.notify(move || {
-            counted.fetch_add(1, Ordering::Relaxed);
-        });
+        touched.notify(move || counted.fetch_add(1, Ordering::Relaxed) > 0);
         let small = (WINDOWS_MAX - 1) / WINDOWS_OF_A_SEARCH;
         (0..small).for_each(|_| touched.search());
         assert_eq!(looks.load(Ordering::Relaxed), 0);
         touched.search();
+        // Nothing was to be done then, so the next one that has touched much asks again, and is heard.
         touched.add(10 * WINDOWS_MAX);
         touched.add(1);
         assert_eq!(looks.load(Ordering::Relaxed), 2);
+        // One question at a time, however many have touched much until there is an answer.
+        (0..5).for_each(|_| touched.add(WINDOWS_MAX));
+        assert_eq!(looks.load(Ordering::Relaxed), 2);
+        touched.taken();
+        touched.add(WINDOWS_MAX);
+        assert_eq!(looks.load(Ordering::Relaxed), 3);
     }
 }
