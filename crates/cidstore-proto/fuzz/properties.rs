@@ -4,13 +4,19 @@
 
 use cidstore_proto::{
     Encoding, Format, Limits, ReplyKind, decode_notification, decode_reply, decode_request, encode_request,
+    find_request_id,
 };
 
 /// Of bytes that come as a request: they are refused with a reason, or they are valid, and then what
 /// was read can be written in every form and is read as the same again.
 pub fn request(bytes: &[u8]) {
     let limits = Limits { batch_triples_max: 1000, ..Limits::default() };
-    let request = match decode_request(bytes, &limits, 1.5) {
+    let decoded = decode_request(bytes, &limits, 1.5);
+    // Who only looks for the name finds the same.
+    let named =
+        decoded.as_ref().map_or_else(|rejection| &rejection.request_id, |request| &request.request_id);
+    assert_eq!(&find_request_id(bytes, &limits), named);
+    let request = match decoded {
         Err(rejection) => return assert!(!rejection.message.is_empty()),
         Ok(request) => request,
     };

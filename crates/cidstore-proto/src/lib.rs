@@ -24,7 +24,7 @@ mod request;
 mod write;
 
 pub use answer::{Announced, Answer, Answered, Changed, DecodeError, Facts, Refusal, ReplyKind};
-pub use decode::{decode_notification, decode_reply, decode_request};
+pub use decode::{REQUEST_ID_SEARCH_MAX, decode_notification, decode_reply, decode_request, find_request_id};
 pub use error::{ErrorCode, Rejection};
 pub use limits::{
     DEPTH_CEILING, Encoding, Limits, NOTIFICATION_TRIPLES_MAX, QUERY_LIMIT_DEFAULT, REQUEST_ID_BYTES_MAX,

@@ -373,8 +373,8 @@ impl Req {
     fn refuse_raw(&mut self, raw: Raw, code: ErrorCode, message: &str) -> Result<()> {
         let to = Addressee {
             encoding: Encoding::of(&raw.incoming.payload),
+            request_id: self.service.name_of(&raw.incoming.payload),
             route: raw.incoming.route,
-            request_id: None,
             received: raw.received,
             place: None,
         };

@@ -11,8 +11,8 @@ use crate::shared::{Shared, now};
 use crate::writer::Failure;
 use cidstore_engine::{Change, GoOn, Looked, Outcome, Page, Snapshot, StoreError, changes};
 use cidstore_proto::{
-    ChangeEntry, Command, ErrorCode, Format, Limits, MutateKind, Rejection, Reply, Request, decode_request,
-    encode_reply,
+    ChangeEntry, Command, ErrorCode, Format, Limits, MutateKind, Rejection, Reply, Request, RequestId,
+    decode_request, encode_reply, find_request_id,
 };
 use cidstore_types::{Mutation, Pattern, Seq, TripleHash};
 use cidstore_wal::WalError;
@@ -75,6 +75,11 @@ impl Service {
     /// What the reply to it must say.
     pub fn decode(&self, payload: &[u8], received_at: f64) -> Result<Request, Rejection> {
         decode_request(payload, &self.limits, received_at)
+    }
+
+    /// The client's name for a request that is refused unread.
+    pub fn name_of(&self, payload: &[u8]) -> Option<RequestId> {
+        find_request_id(payload, &self.limits)
     }
 
     /// Answers a read if that is quick: encodes the reply into `out` and returns whether it is an

@@ -4,6 +4,7 @@ mod fault;
 mod fields;
 mod json;
 mod msgpack;
+mod name;
 mod reply;
 mod rows;
 mod source;
@@ -19,6 +20,7 @@ use fault::{Fallible, Fault, Within, excerpt};
 use fields::{Field, Fields};
 use json::Json;
 use msgpack::MsgPack;
+pub use name::{REQUEST_ID_SEARCH_MAX, find_request_id};
 pub use reply::{decode_notification, decode_reply};
 use rows::{Rows, too_many};
 use source::{Source, Token};
@@ -73,7 +75,10 @@ fn decode<'a, S: Source<'a>>(
 }
 
 fn request_id<'a, S: Source<'a>>(fields: &Fields<S>) -> Fallible<Option<RequestId>> {
-    let Some(token) = fields.token(Field::RequestId)? else { return Ok(None) };
+    fields.token(Field::RequestId)?.map_or(Ok(None), request_id_of_token)
+}
+
+fn request_id_of_token(token: Token<'_>) -> Fallible<Option<RequestId>> {
     let bounded = |len: usize| {
         if len <= REQUEST_ID_BYTES_MAX {
             return Ok(());
@@ -82,6 +87,7 @@ fn request_id<'a, S: Source<'a>>(fields: &Fields<S>) -> Fallible<Option<RequestI
         Err(Fault::too_large(message).field(Field::RequestId.name()))
     };
     Ok(Some(match token {
+        Token::Null => return Ok(None),
         Token::Uint(number) => RequestId::Int(number.into()),
         Token::Nint(number) => RequestId::Int(number.into()),
         Token::Str(text) => {
