@@ -106,7 +106,7 @@ impl Push {
             while !self.shared.stop.is_wanted()
                 && let Some(pushed) = self.puller.receive()?
             {
-                self.take(&pushed);
+                self.take(pushed);
             }
         }
         // Pushers never hear of it, so what is here already is not thrown away.
@@ -114,37 +114,17 @@ impl Push {
         while Instant::now() < until
             && let Some(pushed) = self.puller.receive()?
         {
-            self.take(&pushed);
+            self.take(pushed);
         }
         Ok(())
     }
 
-    fn take(&mut self, pushed: &Pushed) {
-        self.shared.metrics.pushes_total.one();
-        let payload = match pushed {
-            Pushed::One(payload) => payload,
-            Pushed::Many(payload, frames) => {
-                let request_id = self.service.decode(payload, now()).ok().and_then(|r| r.request_id);
-                let message = format!("a message of {frames} frames: expected one");
-                return self.rejected.tell(request_id, ErrorCode::Malformed, &message);
-            }
-        };
-        self.shared.metrics.request_bytes_total.add(payload.len() as u64);
-        let request = match self.service.decode(payload, now()) {
-            Ok(request) => request,
-            Err(rejection) => {
-                return self.rejected.tell(rejection.request_id, rejection.code, &rejection.message);
-            }
-        };
-        let Command::Mutate { mutation, .. } = request.command else {
-            let message = "this socket takes mutations only: ask on the socket of requests";
-            return self.rejected.tell(request.request_id, ErrorCode::Malformed, message);
-        };
-        let mut job = Job { mutation, to: Recipient::Subscribers(request.request_id) };
+    fn take(&mut self, pushed: Pushed) {
+        let Some((mut job, cost)) = self.decode(pushed) else { return };
         // Back-pressure: nobody reads the socket meanwhile, and TCP tells the pushers.
         let mut waits = false;
         loop {
-            match self.shared.queue.try_push(job, payload.len(), Side::Push) {
+            match self.shared.queue.try_push(job, cost, Side::Push) {
                 Ok(()) => return,
                 Err((Refused::Full, back)) => {
                     if !std::mem::replace(&mut waits, true) {
@@ -152,7 +132,7 @@ impl Push {
                     }
                     job = back;
                     let tick = Duration::from_millis(TICK_MS.into());
-                    self.shared.queue.wait_for_room(payload.len(), Side::Push, tick);
+                    self.shared.queue.wait_for_room(cost, Side::Push, tick);
                 }
                 Err((Refused::Closed, job)) => {
                     if let Recipient::Subscribers(request_id) = job.to {
@@ -163,5 +143,36 @@ impl Push {
                 }
             }
         }
+    }
+
+    /// The mutation and what it costs, or `None` where it is none and that was told. The message is
+    /// gone after: while its mutation waits, it is not in memory twice.
+    fn decode(&self, pushed: Pushed) -> Option<(Job, usize)> {
+        self.shared.metrics.pushes_total.one();
+        let payload = match pushed {
+            Pushed::One(payload) => payload,
+            Pushed::Many(payload, frames) => {
+                let request_id = self.service.name_of(&payload);
+                let message = format!("a message of {frames} frames: expected one");
+                self.rejected.tell(request_id, ErrorCode::Malformed, &message);
+                return None;
+            }
+        };
+        self.shared.metrics.request_bytes_total.add(payload.len() as u64);
+        let request = match self.service.decode(&payload, now()) {
+            Ok(request) => request,
+            Err(rejection) => {
+                self.rejected.tell(rejection.request_id, rejection.code, &rejection.message);
+                return None;
+            }
+        };
+        let Command::Mutate { mutation, .. } = request.command else {
+            let message = "this socket takes mutations only: ask on the socket of requests";
+            self.rejected.tell(request.request_id, ErrorCode::Malformed, message);
+            return None;
+        };
+        let job = Job { mutation, to: Recipient::Subscribers(request.request_id) };
+        let cost = job.cost(payload.len());
+        Some((job, cost))
     }
 }

@@ -315,7 +315,8 @@ impl Req {
         let hash = service::hash_of(&mutation, kind);
         let ticket = Box::new(Ticket { to, kind, hash });
         let job = Job { mutation, to: Recipient::Client(ticket) };
-        match self.shared.queue.try_push(job, bytes, Side::Request) {
+        let cost = job.cost(bytes);
+        match self.shared.queue.try_push(job, cost, Side::Request) {
             Ok(()) => Ok(()),
             Err((refused, job)) => {
                 let Recipient::Client(mut ticket) = job.to else { return Ok(()) };

@@ -26,6 +26,10 @@ const MEMORY_FULL_WAIT: Duration = Duration::from_millis(5);
 /// A mutation of at most so many triples is one that its client waits for before it sends the next.
 const SINGLE_ROWS_MAX: usize = 8;
 
+/// Memory that a row takes once it is decoded: 96 bytes in the batch, as many in its run, and
+/// allocations of its own where it has metadata. A triple on the wire may have ten bytes.
+const ROW_BYTES: usize = 200;
+
 /// A mutation and who hears what became of it.
 pub struct Job {
     /// What to do.
@@ -35,6 +39,15 @@ pub struct Job {
 }
 
 impl Job {
+    /// What counts against the bounds of the queue and of a group: the bytes it came in, or what its
+    /// rows take in memory, whichever is more.
+    pub fn cost(&self, payload_bytes: usize) -> usize {
+        match &self.mutation {
+            Mutation::Batch(batch) => payload_bytes.max(batch.rows.len() * ROW_BYTES),
+            Mutation::DeleteMatching { .. } => payload_bytes,
+        }
+    }
+
     fn is_single(&self) -> bool {
         match &self.mutation {
             Mutation::Batch(batch) => batch.rows.len() <= SINGLE_ROWS_MAX,
@@ -274,5 +287,25 @@ impl Writer {
             Ok(_) => self.dirty = false,
             Err(error) => self.latch(&error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cidstore_types::{Batch, Cid, Op, Triple};
+
+    #[test]
+    fn a_batch_counts_as_what_it_takes_in_memory() {
+        let job = |rows: usize| {
+            let triple = Triple::new(Cid::ZERO, Cid::ZERO, Cid::ZERO);
+            let batch = Batch::new(Op::Insert, 0.0, vec![triple; rows]);
+            Job { mutation: Mutation::Batch(batch), to: Recipient::Subscribers(None) }
+        };
+        // Written compactly, a triple has ten bytes on the wire and 96 in memory.
+        assert!(job(1000).cost(10_000) >= 96_000);
+        // With large metadata, the wire has more.
+        assert_eq!(job(1).cost(60_000), 60_000);
+        assert_eq!(job(0).cost(17), 17);
     }
 }

@@ -105,8 +105,8 @@ settings! {
     req_rcvhwm: u32 = "128", "CIDSTORE_REQ_RCVHWM";
     /// Replies to one connection that wait to be sent; further ones are dropped and counted.
     req_sndhwm: u32 = "16384", "CIDSTORE_REQ_SNDHWM";
-    /// Messages of one pushing connection that are read ahead, each of up to `message_bytes_max`.
-    push_rcvhwm: u32 = "16", "CIDSTORE_PUSH_RCVHWM";
+    /// Messages of one pushing connection that are read ahead, each of up to `message_bytes_max`. More is faster for small messages.
+    push_rcvhwm: u32 = "4", "CIDSTORE_PUSH_RCVHWM";
     /// Messages, each of up to `pub_message_bytes_max`, that wait for one subscriber; it loses further ones.
     pub_sndhwm: u32 = "1000", "CIDSTORE_PUB_SNDHWM";
     /// How long unsent replies and notifications are kept at the end.
@@ -133,7 +133,7 @@ settings! {
     read_queue_max: usize = "256", "CIDSTORE_READ_QUEUE_MAX";
     /// Most mutations (requests) in one group commit.
     batch_size: usize = "4096", "CIDSTORE_BATCH_SIZE";
-    /// Most bytes in one group commit, unless a single request is larger.
+    /// Most bytes in one group commit, unless a single request is larger. A triple counts as 200 bytes, or as what it came in.
     batch_bytes_max: Bytes = "16MiB", "CIDSTORE_BATCH_BYTES_MAX";
     /// How long the writer waits for more mutations before a group commit; 0 never waits.
     linger_us: u32 = "0", "CIDSTORE_LINGER_US";
@@ -141,7 +141,7 @@ settings! {
     spin_us: u32 = "200", "CIDSTORE_SPIN_US";
     /// Mutations that wait for the writer, from requests and from pushes alike: full means 429 or back-pressure.
     writer_queue_max: usize = "16384", "CIDSTORE_WRITER_QUEUE_MAX";
-    /// Bytes of them, likewise.
+    /// Bytes of them, likewise; a triple counts as 200 bytes, or as what it came in.
     writer_queue_bytes_max: Bytes = "128MiB", "CIDSTORE_WRITER_QUEUE_BYTES_MAX";
     /// Rows held in memory before they are sealed into HDF5; 128 bytes of metadata count as a row.
     promotion_threshold: usize = "250000", "CIDSTORE_PROMOTION_THRESHOLD";
