@@ -13,6 +13,7 @@
 //! - Mutations of one client reach the writer in the order in which they came.
 
 mod clients;
+mod held;
 mod replies;
 
 use crate::pool::Pool;
@@ -27,8 +28,10 @@ use cidstore_engine::Outcome;
 use cidstore_proto::{Command, Encoding, ErrorCode, MutateKind, Rejection, Request, RequestId};
 use cidstore_types::TripleHash;
 use clients::{Clients, Place};
+use held::Bounds;
 pub use replies::Replies;
 use replies::SMALL_REPLY_BYTES;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +44,8 @@ const TICK_MS: u32 = 500;
 /// At the end: how long requests that had arrived may take. What then still waits is answered that it
 /// is over, which may take as long again.
 const DRAIN: Duration = Duration::from_secs(1);
+/// How often it is looked at who takes the replies that it holds.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Where a reply goes and what it must carry.
 #[derive(Debug)]
@@ -55,6 +60,8 @@ pub struct Addressee {
     pub received: Instant,
     /// Its place among the client's requests under way, while it is with another thread.
     pub place: Option<Place>,
+    /// The connection, where a large reply may come.
+    pub connection: Option<RawFd>,
 }
 
 /// A mutation's reply to be.
@@ -107,6 +114,8 @@ pub struct Req {
     pool: Pool,
     sealing: Arc<Requests>,
     clients: Clients,
+    bounds: Bounds,
+    looked: Instant,
     /// Reused for each reply.
     buffer: Vec<u8>,
     /// Set when nobody takes work any more: until when what is under way is waited for.
@@ -127,8 +136,8 @@ impl Req {
         sealing: Arc<Requests>,
     ) -> Self {
         let clients = Clients::default();
-        let buffer = Vec::new();
         Self {
+            bounds: Bounds::new(&shared.config),
             shared,
             service,
             router,
@@ -137,7 +146,8 @@ impl Req {
             pool,
             sealing,
             clients,
-            buffer,
+            looked: Instant::now(),
+            buffer: Vec::new(),
             finish_until: None,
             given_up: false,
         }
@@ -179,6 +189,26 @@ impl Req {
             }
             if !ready.socket && !ready.woken {
                 self.clients.sweep();
+            }
+            self.end_stalled();
+        }
+    }
+
+    /// Ends the connections of clients that hold replies and take nothing, where others are refused
+    /// theirs for it. A peer that does not read answers heartbeats all the same.
+    fn end_stalled(&mut self) {
+        let now = Instant::now();
+        let after = Duration::from_secs(self.shared.config.reply_stall_s.into());
+        if after.is_zero() || now - self.looked < LOOK_EVERY {
+            return;
+        }
+        self.looked = now;
+        let stalled = self.clients.stalled(now, after);
+        let Some(connections) = self.shared.connections.get() else { return };
+        if self.bounds.are_strained(self.shared.outstanding.bytes()) {
+            for fd in stalled.into_iter().filter(|fd| connections.end(*fd)) {
+                self.shared.metrics.stalled_clients_ended_total.one();
+                tracing::warn!(fd, ?after, "a client has not read any of its replies: disconnected");
             }
         }
     }
@@ -242,14 +272,18 @@ impl Req {
 
     fn decoded(&mut self, raw: Raw, decoded: std::result::Result<Request, Rejection>) -> Result<()> {
         let bytes = raw.incoming.payload.len();
-        let (route, received) = (raw.incoming.route, raw.received);
+        let Raw { incoming: Incoming { route, mut payload, .. }, received, .. } = raw;
         match decoded {
             Ok(Request { encoding, request_id, command }) => {
-                let to = Addressee { route, encoding, request_id, received, place: None };
+                // Replies to mutations are small.
+                let is_read = !matches!(command, Command::Mutate { .. });
+                let connection = is_read.then(|| payload.connection()).flatten();
+                drop(payload);
+                let to = Addressee { route, encoding, request_id, received, place: None, connection };
                 self.dispatch(to, command, bytes)
             }
             Err(Rejection { encoding, request_id, code, message }) => {
-                let to = Addressee { route, encoding, request_id, received, place: None };
+                let to = Addressee { route, encoding, request_id, received, place: None, connection: None };
                 self.refuse(&to, code, &message)
             }
         }
@@ -378,6 +412,7 @@ impl Req {
             route: raw.incoming.route,
             received: raw.received,
             place: None,
+            connection: None,
         };
         self.refuse(&to, code, message)
     }
@@ -399,13 +434,10 @@ impl Req {
             self.buffer = bytes;
             return replied;
         }
-        let mine = self.clients.outstanding(&to.route.client);
-        let all = &self.shared.outstanding;
-        let config = &self.shared.config;
-        let over = |held: usize, max: usize| held > 0 && held + bytes.len() > max;
-        if over(mine.bytes(), config.reply_bytes_per_client_max.len())
-            || over(all.bytes(), config.reply_bytes_max.len())
-        {
+        let held = self.clients.held(&to.route.client);
+        held.connection = to.connection;
+        let (mine, all) = (Arc::clone(&held.outstanding), &self.shared.outstanding);
+        if !self.bounds.admit(bytes.len(), mine.bytes(), all.bytes()) {
             self.shared.metrics.requests_overload_total.one();
             return self.replies.small(to, &service::overloaded_reply(to).bytes, true);
         }

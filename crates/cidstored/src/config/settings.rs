@@ -125,8 +125,10 @@ settings! {
     requests_per_client_max: usize = "1024", "CIDSTORE_REQUESTS_PER_CLIENT_MAX";
     /// Large replies that one client has not taken yet; a further one becomes a 429.
     reply_bytes_per_client_max: Bytes = "64MiB", "CIDSTORE_REPLY_BYTES_PER_CLIENT_MAX";
-    /// Large replies that all clients together have not taken yet; a further one becomes a 429.
+    /// Large replies that all clients together have not taken yet. A client may hold half of what is left of it, and its share in any case; a further reply becomes a 429.
     reply_bytes_max: Bytes = "256MiB", "CIDSTORE_REPLY_BYTES_MAX";
+    /// A client that takes nothing of its large replies for so long is disconnected, where clients hold more than half of `reply_bytes_max`; 0 never.
+    reply_stall_s: u32 = "60", "CIDSTORE_REPLY_STALL_S";
     /// Threads for large reads, and as many for decoding large requests; 0 takes one of each per two cores.
     read_threads: usize = "0", "CIDSTORE_READ_THREADS";
     /// Large reads that wait for such a thread, and as many large requests; a further one gets 429.

@@ -89,6 +89,8 @@ table! {
         replies_dropped_total;
         /// Replies whose client had left.
         replies_gone_total;
+        /// Clients that were disconnected because they did not read their replies.
+        stalled_clients_ended_total;
         /// Messages received that were pushed.
         pushes_total;
         /// Pushed messages that were refused.

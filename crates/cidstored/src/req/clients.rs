@@ -1,10 +1,12 @@
 //! What each client has under way.
 
 use super::Raw;
-use crate::transport::Outstanding;
+use super::held::Held;
 use std::collections::{HashMap, VecDeque};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Entries at which idle ones are looked for; later at twice as many as were left.
 const SWEEP_AT: usize = 1024;
@@ -35,7 +37,7 @@ struct Client {
     /// Messages that came after that one.
     line: VecDeque<Raw>,
     /// Large replies that it has not taken.
-    outstanding: Option<Arc<Outstanding>>,
+    held: Option<Held>,
 }
 
 impl Client {
@@ -47,7 +49,7 @@ impl Client {
         self.under_way() == 0
             && self.reading == 0
             && !self.decoding
-            && self.outstanding.as_ref().is_none_or(|outstanding| outstanding.bytes() == 0)
+            && self.held.as_ref().is_none_or(|held| held.outstanding.bytes() == 0)
     }
 }
 
@@ -170,9 +172,16 @@ impl Clients {
         next
     }
 
-    /// The count of large replies that the client has not taken.
-    pub fn outstanding(&mut self, id: &[u8]) -> Arc<Outstanding> {
-        Arc::clone(self.get(id).outstanding.get_or_insert_default())
+    /// The large replies that the client has not taken.
+    pub fn held(&mut self, id: &[u8]) -> &mut Held {
+        self.get(id).held.get_or_insert_with(|| Held::new(Instant::now()))
+    }
+
+    /// Looks at who takes what it holds. Returns the connections of those that have not taken
+    /// anything for so long.
+    pub fn stalled(&mut self, now: Instant, at_least: Duration) -> Vec<RawFd> {
+        let held = self.entries.values_mut().filter_map(|client| client.held.as_mut());
+        held.filter_map(|held| (held.look(now) >= at_least).then_some(held.connection).flatten()).collect()
     }
 
     /// Whether no request is with another thread.
@@ -190,7 +199,6 @@ impl Clients {
 mod tests {
     use super::*;
     use crate::transport::{Envelope, Incoming, Payload, Route};
-    use std::time::Instant;
 
     fn raw(client: &[u8], text: &str) -> Raw {
         let route = Route { client: client.into(), envelope: Envelope::Bare };
@@ -227,7 +235,7 @@ mod tests {
         clients.sweep();
         assert!(clients.entries.is_empty());
         // A reply that nobody holds any more leaves an entry for the next sweep at most.
-        drop(clients.outstanding(b"a"));
+        drop(Arc::clone(&clients.held(b"a").outstanding));
         clients.sweep();
         assert!(clients.entries.is_empty());
     }

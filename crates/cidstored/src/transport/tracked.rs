@@ -6,22 +6,54 @@
 
 use std::ffi::c_void;
 use std::ops::Deref;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes given to libzmq and not yet freed by it.
 #[derive(Debug, Default)]
-pub struct Outstanding(AtomicUsize);
+pub struct Outstanding {
+    bytes: AtomicUsize,
+    taken: AtomicUsize,
+}
 
 impl Outstanding {
     /// Their number.
     pub fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many were freed ever, modulo the size of the number: it changes when some are.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes.
+    pub fn hold(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that were written to the connection.
+    pub fn release(&self, bytes: usize) {
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that were never sent as if they had not been given.
+    fn take_back(&self, bytes: usize) {
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
 /// A frame that came in.
 pub struct Payload(pub(super) zeromq::Message);
+
+impl Payload {
+    /// The descriptor of the connection that it came over, which libzmq attaches to it.
+    pub fn connection(&mut self) -> Option<RawFd> {
+        self.0.gets("__fd").and_then(|fd| fd.parse().ok())
+    }
+}
 
 impl Deref for Payload {
     type Target = [u8];
@@ -45,7 +77,7 @@ struct Tracked {
 impl Drop for Tracked {
     fn drop(&mut self) {
         for counter in &self.counters {
-            counter.0.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+            counter.release(self.bytes.len());
         }
     }
 }
@@ -68,8 +100,9 @@ pub(super) fn send(
     flags: i32,
 ) -> zeromq::Result<()> {
     for counter in &counters {
-        counter.0.fetch_add(bytes.len(), Ordering::Relaxed);
+        counter.hold(bytes.len());
     }
+    let unsent = counters.clone();
     let tracked = Box::new(Tracked { bytes, counters });
     let (data, len) = (tracked.bytes.as_ptr().cast_mut().cast(), tracked.bytes.len());
     let hint = Box::into_raw(tracked);
@@ -91,6 +124,9 @@ pub(super) fn send(
     let errno = unsafe { zmq_sys::zmq_errno() };
     // SAFETY: a message that was not sent is still ours to close, which releases the bytes.
     unsafe { zmq_sys::zmq_msg_close(&raw mut raw.0) };
+    for counter in &unsent {
+        counter.take_back(len);
+    }
     Err(zeromq::Error::from_raw(errno))
 }
 
@@ -115,10 +151,11 @@ mod tests {
             given += 1;
         }
         assert!(given > 0);
-        // The refused one was released at once.
+        // The refused one was released at once, and nobody took it.
         assert_eq!((mine.bytes(), all.bytes()), (given * 1000, given * 1000));
+        assert_eq!((mine.taken(), all.taken()), (0, 0));
         assert_eq!(pull.recv_bytes(0).unwrap(), vec![7; 1000]);
-        assert_eq!(all.bytes(), (given - 1) * 1000);
+        assert_eq!((all.bytes(), all.taken()), ((given - 1) * 1000, 1000));
         drop((push, pull));
         drop(context);
         assert_eq!((mine.bytes(), all.bytes()), (0, 0));
