@@ -61,8 +61,9 @@ impl SocketOptions {
         if kind == zeromq::ROUTER {
             // A reply to somebody who left is an error that we count, not silence.
             socket.set_router_mandatory(true)?;
-            // Nobody takes over another's routing id.
-            socket.set_router_handover(false)?;
+            // A host that went down without a word and is back takes its routing id over: libzmq
+            // would leave the new connection without any reply until the old one is given up.
+            socket.set_router_handover(true)?;
             socket.set_probe_router(false)?;
         }
         Ok(())

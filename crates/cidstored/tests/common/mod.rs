@@ -305,16 +305,26 @@ pub fn insert(n: u64) -> Value {
 
 /// A connection after its handshake: ZMTP 3.0, mechanism NULL.
 pub fn shake_hands(endpoint: &str, kind: &str) -> TcpStream {
+    shake_hands_as(endpoint, kind, b"")
+}
+
+/// The same under a name of the client's own.
+pub fn shake_hands_as(endpoint: &str, kind: &str, identity: &[u8]) -> TcpStream {
     let mut stream = Daemon::raw(endpoint);
     let mut greeting = vec![0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0];
     greeting.extend_from_slice(b"NULL");
     greeting.resize(64, 0);
     stream.write_all(&greeting).unwrap();
     stream.read_exact(&mut greeting).unwrap();
-    let mut ready = vec![4, 22 + u8::try_from(kind.len()).unwrap()];
-    ready.extend_from_slice(b"\x05READY\x0bSocket-Type\x00\x00\x00");
-    ready.push(u8::try_from(kind.len()).unwrap());
-    ready.extend_from_slice(kind.as_bytes());
+    let mut body = b"\x05READY".to_vec();
+    for (name, value) in [("Socket-Type", kind.as_bytes()), ("Identity", identity)] {
+        body.push(u8::try_from(name.len()).unwrap());
+        body.extend_from_slice(name.as_bytes());
+        body.extend_from_slice(&u32::try_from(value.len()).unwrap().to_be_bytes());
+        body.extend_from_slice(value);
+    }
+    let mut ready = vec![4, u8::try_from(body.len()).unwrap()];
+    ready.extend(body);
     stream.write_all(&ready).unwrap();
     let mut head = [0; 2];
     stream.read_exact(&mut head).unwrap();
