@@ -98,7 +98,11 @@ impl RunList {
         let mut claimed = self.lock();
         let snapshot = self.current.load_full();
         let busy = |run: &Run| run.in_memory() || run.damage().is_some();
-        let window = policy::pick(&candidates(&snapshot.runs, busy), fan_in, limits)?;
+        let runs = candidates(&snapshot.runs, busy);
+        let window = policy::pick(&runs, fan_in, limits).or_else(|| {
+            let parts = snapshot.runs.iter().map(|run| (run.triples.spo.len(), run.tombstones.spo.len()));
+            policy::worn(&runs, &parts.collect::<Vec<_>>(), limits.eager)
+        })?;
         Some(claim(&mut claimed, &snapshot, window))
     }
 

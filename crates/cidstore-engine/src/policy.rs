@@ -9,6 +9,9 @@
 //! results are made only where there are more than [`RUNS_MAX`] runs. Sizes that alternate could
 //! still leave many small runs between large ones: then the cheapest window is merged whatever its
 //! tiers.
+//!
+//! Runs that are mostly deleted are a matter of their own ([`worn`]): a scan passes over each tombstone
+//! and what it deletes, and only a merge of the oldest runs takes both away.
 
 use crate::merge::MERGE_RUNS_MAX;
 use std::ops::Range;
@@ -52,6 +55,25 @@ pub fn pick(runs: &[Candidate], fan_in: usize, limits: Limits) -> Option<Range<u
         }
         full(limits.at_all).or_else(|| cheapest(runs, fan_in, limits.at_all))
     })
+}
+
+/// The widest window of the oldest runs of whose rows a quarter are tombstones, so that a merge may
+/// leave half of them, if there is one. `parts` are the triples and tombstones of each run. What such a
+/// merge costs was paid for by deletes: each tombstone is rewritten by one, and none is left.
+pub fn worn(runs: &[Candidate], parts: &[(usize, usize)], rows_max: usize) -> Option<Range<usize>> {
+    let (mut rows, mut triples, mut tombstones, mut widest) = (0, 0, 0, None);
+    for (i, (run, part)) in runs.iter().zip(parts).enumerate().take(MERGE_RUNS_MAX) {
+        rows += run.rows;
+        if run.busy || rows > rows_max {
+            break;
+        }
+        triples += part.0;
+        tombstones += part.1;
+        if tombstones > 0 && 3 * tombstones >= triples {
+            widest = Some(0..i + 1);
+        }
+    }
+    widest
 }
 
 /// The first window of runs up to tier `t` that holds `fan_in` of exactly that tier, or as many runs
@@ -155,6 +177,26 @@ mod tests {
         assert_eq!(pick(&runs, FAN_IN, UNLIMITED), None);
         runs.push(Candidate { rows: 1, busy: false });
         assert_eq!(pick(&runs, FAN_IN, UNLIMITED), Some(2 * RUNS_MAX..2 * RUNS_MAX + FAN_IN));
+    }
+
+    #[test]
+    fn the_oldest_runs_are_merged_where_much_of_them_is_deleted() {
+        let run = |rows| Candidate { rows, busy: false };
+        let runs = [run(100), run(50), run(100), run(10)];
+        let parts = |tombstones: [usize; 4]| {
+            let part = |i: usize| (runs[i].rows - tombstones[i], tombstones[i]);
+            [part(0), part(1), part(2), part(3)]
+        };
+        assert_eq!(worn(&runs, &parts([0, 0, 0, 10]), 1000), None);
+        assert_eq!(worn(&runs, &parts([0, 50, 0, 0]), 1000), Some(0..2), "a third of the first two");
+        assert_eq!(worn(&runs, &parts([0, 0, 60, 10]), 1000), Some(0..4));
+        assert_eq!(worn(&runs, &parts([0, 0, 60, 10]), 250), None, "too many to merge");
+        assert_eq!(worn(&runs, &parts([0, 50, 60, 10]), 250), Some(0..3));
+        // Rows with metadata count for more where the size is bounded, and for one where they are deleted.
+        assert_eq!(worn(&[run(100)], &[(1, 1)], 100), Some(0..1), "what it deleted may be gone already");
+        assert_eq!(worn(&[run(2)], &[(2, 0)], 10), None);
+        let busy = [run(100), Candidate { rows: 50, busy: true }];
+        assert_eq!(worn(&busy, &[(100, 0), (0, 50)], 1000), None);
     }
 
     #[test]
