@@ -19,13 +19,27 @@ pub struct Change {
     pub metadata: Option<Box<str>>,
 }
 
-/// At most `limit` mutations after `since`, in order, as far as the log is visible.
+/// As [`changes_until`], without any other end than the limit.
+///
+/// # Errors
+/// As there.
+pub fn changes(log: &Log, since: Seq, limit: usize) -> Result<Vec<Change>, StoreError> {
+    changes_until(log, since, limit, &mut |_| false)
+}
+
+/// At most `limit` mutations after `since`, in order, as far as the log is visible, and none after one that
+/// is `enough`.
 ///
 /// # Errors
 /// [`cidstore_wal::WalError::Gone`] (inside [`StoreError`]) when the log no longer reaches back to
 /// `since`; [`cidstore_wal::WalError::Ahead`] when it never got there, as far as it can know: after a
 /// power cut with [`crate::Durability::Os`] others may have seen more than is left.
-pub fn changes(log: &Log, since: Seq, limit: usize) -> Result<Vec<Change>, StoreError> {
+pub fn changes_until(
+    log: &Log,
+    since: Seq,
+    limit: usize,
+    enough: &mut dyn FnMut(&Change) -> bool,
+) -> Result<Vec<Change>, StoreError> {
     let mut changes = Vec::new();
     if limit == 0 {
         return Ok(changes);
@@ -39,13 +53,18 @@ pub fn changes(log: &Log, since: Seq, limit: usize) -> Result<Vec<Change>, Store
             if changes.len() == limit {
                 return Ok(changes);
             }
-            changes.push(Change {
+            let change = Change {
                 seq,
                 op: batch.op,
                 triple: row.triple,
                 created_at: row.created_at,
                 metadata: row.metadata.map(Into::into),
-            });
+            };
+            let last = enough(&change);
+            changes.push(change);
+            if last {
+                return Ok(changes);
+            }
         }
         if changes.len() == limit {
             break;

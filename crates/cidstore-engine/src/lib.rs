@@ -44,7 +44,7 @@ mod store;
 mod tree;
 mod verify;
 
-pub use changes::{Change, changes};
+pub use changes::{Change, changes, changes_until};
 pub use error::StoreError;
 pub use maintain::{Maintainer, MergeStop, Merger, Sealer, Step};
 pub use options::StoreOptions;

@@ -4,18 +4,20 @@
 //! requests (small reads) and in the pool (large ones) alike.
 
 mod counters;
+mod page;
 
 use crate::config::Config;
 use crate::req::{Addressee, Ticket};
 use crate::shared::{Shared, now};
 use crate::writer::Failure;
-use cidstore_engine::{Change, GoOn, Looked, Outcome, Page, Snapshot, StoreError, changes};
+use cidstore_engine::{Change, GoOn, Looked, Outcome, Page, Snapshot, StoreError, changes_until};
 use cidstore_proto::{
     ChangeEntry, Command, ErrorCode, Format, Limits, MutateKind, Rejection, Reply, Request, RequestId,
     decode_request, encode_reply, find_request_id,
 };
 use cidstore_types::{Mutation, Pattern, Seq, TripleHash};
 use cidstore_wal::WalError;
+use page::Room;
 use std::sync::Arc;
 
 /// Rows that are read on the thread of requests; with more to come, a read goes to the pool.
@@ -142,8 +144,11 @@ impl Service {
             go_on(looked)
         };
         let mut query = |pattern: &Pattern, limit: usize, cursor: Option<&[u8]>, records: bool| {
-            touched.search();
-            match snapshot.query_while(pattern, limit.min(rows_max), cursor, records, &mut go_on) {
+            let part = |limit: usize, cursor: Option<&[u8]>| {
+                touched.search();
+                snapshot.query_while(pattern, limit, cursor, records, &mut go_on)
+            };
+            match self.room().page(limit.min(rows_max), cursor, records, part) {
                 Ok(page) => page.map(Ok),
                 Err(error) => Some(Err(Read::Refused(ErrorCode::Malformed, format!("cursor: {error}")))),
             }
@@ -183,8 +188,18 @@ impl Service {
         })
     }
 
+    fn room(&self) -> Room {
+        let config = &self.shared.config;
+        Room::new(config.page_bytes_max.len(), config.metadata_bytes_max.len())
+    }
+
     fn changes(&self, since: Seq, limit: usize, format: Format) -> Read {
-        match changes(&self.shared.engine().log, since, limit) {
+        let mut room = self.room();
+        let mut enough = |change: &Change| {
+            room.take(change.metadata.as_ref().map_or(0, |text| text.len()));
+            room.is_used_up()
+        };
+        match changes_until(&self.shared.engine().log, since, limit, &mut enough) {
             Ok(changes) => {
                 let next = changes.last().map_or(since, |change| change.seq);
                 Read::Changes { changes, next, format }

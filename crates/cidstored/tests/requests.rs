@@ -309,3 +309,42 @@ fn a_small_read_that_passes_over_much_that_was_deleted_is_none_for_the_thread_of
     assert_eq!(ask(&json!({"command": "query", "s": cid(0)}))["results"].as_array().unwrap().len(), 1);
     assert_eq!(daemon.metric("cidstore_reads_pooled_total"), 3.0);
 }
+
+#[test]
+fn a_page_has_a_bound_in_bytes_and_says_where_to_go_on() {
+    let place = Place::new();
+    let daemon = place.start(&["--page-bytes-max", "256KiB"]);
+    let client = daemon.req();
+    let text = "x".repeat(20_000);
+    let triples: Vec<Value> = (0..100)
+        .map(|n| json!({"s": cid(1), "p": cid(2), "o": cid(n), "provenance": {"text": text}}))
+        .collect();
+    client.ok(&json!({"command": "batch_insert", "triples": triples}));
+    let bounded = |reply: &Value, rows: usize| {
+        let bytes = reply.to_string().len();
+        assert!((1..20).contains(&rows) && bytes < 300 << 10, "{rows} rows, {bytes} bytes");
+    };
+
+    let mut seen = std::collections::BTreeSet::new();
+    let mut request = json!({"command": "query", "s": cid(1), "metadata": true, "limit": 1000});
+    loop {
+        let reply = client.ask_in(Form::Json, &request);
+        let rows = reply["results"].as_array().unwrap_or_else(|| panic!("{reply}"));
+        bounded(&reply, rows.len());
+        seen.extend(rows.iter().map(|row| row["o"].to_string()));
+        if reply["more"] == json!(false) {
+            break;
+        }
+        request["cursor"] = reply["cursor"].clone();
+    }
+    assert_eq!(seen.len(), 100);
+
+    let mut since = 0;
+    while since < 100 {
+        let reply = client.ok(&json!({"command": "changes", "since": since, "limit": 1000}));
+        let rows = reply["changes"].as_array().unwrap().len();
+        bounded(&reply, rows);
+        assert_eq!(reply["next"], json!(since + rows));
+        since += rows;
+    }
+}

@@ -121,6 +121,8 @@ settings! {
     metadata_bytes_max: Bytes = "64KiB", "CIDSTORE_METADATA_BYTES_MAX";
     /// Most results a query may ask for.
     query_limit_max: usize = "100000", "CIDSTORE_QUERY_LIMIT_MAX";
+    /// Bytes of one page of results, about: where its rows come to that it ends, and says where to go on.
+    page_bytes_max: Bytes = "32MiB", "CIDSTORE_PAGE_BYTES_MAX";
     /// Requests of one client that may be unanswered; a further one gets 429.
     requests_per_client_max: usize = "1024", "CIDSTORE_REQUESTS_PER_CLIENT_MAX";
     /// Large replies that one client has not taken yet; a further one becomes a 429.
