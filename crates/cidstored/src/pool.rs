@@ -116,7 +116,7 @@ impl Work {
             let decoded = if self.is_given_up() {
                 Err(Rejection {
                     encoding: Encoding::of(payload),
-                    request_id: None,
+                    request_id: self.service.name_of(payload),
                     code: ErrorCode::Unavailable,
                     message: service::OVER.into(),
                 })
