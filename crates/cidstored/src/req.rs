@@ -293,13 +293,13 @@ impl Req {
         match command {
             Command::Mutate { mutation, kind } => self.mutate(to, mutation, kind, bytes),
             Command::Checkpoint => {
-                if self.finish_until.is_some() {
-                    return self.refuse(&to, ErrorCode::Unavailable, "shutting down");
-                }
                 if !self.enter(&mut to)? {
                     return Ok(());
                 }
-                self.sealing.checkpoint(to);
+                if let Err(mut to) = self.sealing.checkpoint(to) {
+                    to.place = None;
+                    return self.refuse(&to, ErrorCode::Unavailable, service::OVER);
+                }
                 self.shared.sealing.ring();
                 Ok(())
             }

@@ -8,8 +8,8 @@ use crate::shared::Shared;
 use crate::transport::Mailbox;
 use cidstore_engine::{Sealer, Step};
 use cidstore_types::Seq;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long the thread sleeps without work; the writer and requests wake it.
@@ -17,24 +17,41 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// What others ask of the thread.
 #[derive(Default)]
-pub struct Requests {
-    checkpoints: Mutex<Vec<Addressee>>,
-    finish: AtomicBool,
+pub struct Requests(Mutex<Asked>);
+
+#[derive(Default)]
+struct Asked {
+    checkpoints: Vec<Addressee>,
+    finish: bool,
 }
 
 impl Requests {
+    fn lock(&self) -> MutexGuard<'_, Asked> {
+        self.0.lock().expect("a panic ends the process")
+    }
+
     /// Asks for everything so far to be sealed, and for a reply then.
-    pub fn checkpoint(&self, to: Addressee) {
-        self.checkpoints.lock().expect("a panic ends the process").push(to);
+    ///
+    /// # Errors
+    /// Who asks, when the end has been asked for: nobody would answer.
+    pub fn checkpoint(&self, to: Addressee) -> Result<(), Box<Addressee>> {
+        let mut asked = self.lock();
+        if asked.finish {
+            return Err(Box::new(to));
+        }
+        asked.checkpoints.push(to);
+        Ok(())
     }
 
     /// Asks for everything to be sealed, and for the end. To be called when the writer has ended.
     pub fn finish(&self) {
-        self.finish.store(true, Ordering::Release);
+        self.lock().finish = true;
     }
 
-    fn take(&self) -> Vec<Addressee> {
-        std::mem::take(&mut *self.checkpoints.lock().expect("a panic ends the process"))
+    /// Who waits, and whether the end is asked for: then nobody comes after these.
+    fn take(&self) -> (Vec<Addressee>, bool) {
+        let mut asked = self.lock();
+        (std::mem::take(&mut asked.checkpoints), asked.finish)
     }
 }
 
@@ -62,8 +79,7 @@ impl Sealing {
     /// Works until it is asked to finish.
     pub fn run(mut self) {
         loop {
-            let finish = self.requests.finish.load(Ordering::Acquire);
-            let asked = self.requests.take();
+            let (asked, finish) = self.requests.take();
             if finish || !asked.is_empty() {
                 self.checkpoint(asked);
             }
@@ -179,6 +195,27 @@ impl Needs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::{Envelope, Route};
+    use cidstore_proto::Encoding;
+
+    #[test]
+    fn a_checkpoint_is_seen_by_the_last_look_or_refused() {
+        let to = |client: &[u8]| Addressee {
+            route: Route { client: client.into(), envelope: Envelope::Bare },
+            encoding: Encoding::Json,
+            request_id: None,
+            received: Instant::now(),
+            place: None,
+            connection: None,
+        };
+        let requests = Requests::default();
+        requests.checkpoint(to(b"early")).unwrap();
+        requests.finish();
+        let late = requests.checkpoint(to(b"late")).unwrap_err();
+        assert_eq!(&*late.route.client, b"late");
+        let (asked, finish) = requests.take();
+        assert_eq!((asked.len(), finish), (1, true));
+    }
 
     #[test]
     fn the_log_is_kept_for_who_needs_it_and_bounded_in_the_end() {
