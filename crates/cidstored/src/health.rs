@@ -42,6 +42,7 @@ impl Work {
 pub struct Health {
     phase: AtomicU8,
     full: AtomicBool,
+    seals_lack_room: AtomicBool,
     latched: Mutex<Option<String>>,
     troubles: [Mutex<Option<String>>; 2],
 }
@@ -83,6 +84,16 @@ impl Health {
     /// Whether the medium is full.
     pub fn is_full(&self) -> bool {
         self.full.load(Ordering::Acquire)
+    }
+
+    /// What sealing last failed for: whether there was no room.
+    pub fn set_seals_lack_room(&self, lack: bool) {
+        self.seals_lack_room.store(lack, Ordering::Release);
+    }
+
+    /// Whether sealing, which fails, does so because there is no room.
+    pub fn seals_lack_room(&self) -> bool {
+        self.seals_lack_room.load(Ordering::Acquire)
     }
 
     /// What the last step of this work failed with; `None` when it went well. Returns whether that is

@@ -6,7 +6,7 @@ use crate::retry::Retry;
 use crate::service;
 use crate::shared::Shared;
 use crate::transport::Mailbox;
-use cidstore_engine::{Sealer, Step};
+use cidstore_engine::{Sealer, Step, StoreError};
 use cidstore_types::Seq;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -112,7 +112,7 @@ impl Sealing {
                 self.retry.went_well();
                 self.shared.merging.ring();
             }
-            Err(error) => drop(self.retry.after(error, Instant::now())),
+            Err(error) => drop(self.failed(error)),
         }
         let replies = asked.into_iter().map(|to| {
             let bytes = service::checkpoint_reply(&to, result.as_ref());
@@ -137,8 +137,15 @@ impl Sealing {
                 self.retry.went_well();
                 IDLE
             }
-            Err(error) => self.retry.after(&error, Instant::now()),
+            Err(error) => self.failed(&error),
         }
+    }
+
+    /// Returns how long to wait before the next step.
+    fn failed(&mut self, error: &StoreError) -> Duration {
+        // First, so that who sees the trouble knows which it is.
+        self.shared.health.set_seals_lack_room(error.is_full());
+        self.retry.after(error, Instant::now())
     }
 
     /// Tells the writer, who owns the log, how much of it nobody needs any more.

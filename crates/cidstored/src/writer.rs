@@ -156,7 +156,9 @@ impl Writer {
         while self.store.memory_is_full() {
             if let Some(why) = self.shared.health.trouble(Work::Seal) {
                 let message = format!("rows in memory cannot be sealed: {why}");
-                return Err(Failure { code: ErrorCode::StorageFull, message: message.into() });
+                let full = self.shared.health.seals_lack_room();
+                let code = if full { ErrorCode::StorageFull } else { ErrorCode::Unavailable };
+                return Err(Failure { code, message: message.into() });
             }
             self.shared.pulses.beat(Organ::Writer);
             self.shared.sealing.ring();

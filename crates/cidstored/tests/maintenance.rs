@@ -34,3 +34,22 @@ fn sealing_that_fails_is_not_tried_again_for_every_commit() {
     assert_eq!(client.ok(&json!({"command": "checkpoint"}))["seq"], json!(390));
     assert!(daemon.log().contains("works again"));
 }
+
+#[test]
+fn mutations_that_wait_for_sealing_are_told_why_it_fails() {
+    let place = Place::new();
+    let daemon = place.start(&["--promotion-threshold", "200"]);
+    let client = daemon.req();
+    let runs = place.dir.path().join("cidstore.h5.runs");
+    std::fs::remove_dir_all(&runs).unwrap();
+    std::fs::write(&runs, b"no folder").unwrap();
+    let refused = (0..1000).find_map(|round| {
+        let triples: Vec<Value> = (0..500).map(|n| json!([cid(n), cid(round), cid(n)])).collect();
+        let reply = client.ask(&json!({"command": "batch_insert", "triples": triples}));
+        reply.get("error_code").is_some().then_some(reply)
+    });
+    let refused = refused.expect("memory is bounded");
+    // There is room enough: 507 would send somebody to look for what to delete.
+    assert_eq!(refused["error_code"], json!(503), "{refused}");
+    assert!(refused["error_msg"].as_str().unwrap().contains("cidstore.h5.runs"), "{refused}");
+}
