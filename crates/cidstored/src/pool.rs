@@ -127,3 +127,40 @@ impl Work {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::shared::Shared;
+    use crate::transport::{Envelope, Incoming, Payload, Route};
+    use cidstore_proto::RequestId;
+    use std::time::Instant;
+
+    fn raw(text: &str) -> Box<Raw> {
+        let route = Route { client: b"a"[..].into(), envelope: Envelope::Bare };
+        let incoming = Incoming { route, payload: Payload::from(text.as_bytes()), frames: 1 };
+        Box::new(Raw { incoming, received: Instant::now(), received_at: 0.0 })
+    }
+
+    #[test]
+    fn what_is_given_up_undecoded_is_answered_under_its_name() {
+        let service = Arc::new(Service::new(Arc::new(Shared::new(Config::default()))));
+        let replies = Arc::new(Mailbox::new().unwrap());
+        let (pool, threads) = Pool::start(1, 4, &service, &replies).unwrap();
+        pool.give_up();
+        assert!(pool.decode(raw(r#"{"command": "ping", "request_id": "mine"}"#)).is_ok());
+        let mut events = Vec::new();
+        while events.is_empty() {
+            std::thread::yield_now();
+            replies.take(&mut events);
+        }
+        let Some(Event::Decoded(_, Err(rejection))) = events.pop() else { panic!("it was decoded") };
+        assert_eq!(rejection.code, ErrorCode::Unavailable);
+        assert_eq!(rejection.request_id, Some(RequestId::Str("mine".into())));
+        drop(pool);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
+}
