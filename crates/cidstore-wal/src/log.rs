@@ -82,7 +82,6 @@ impl Log {
 struct Reading {
     file: Arc<dyn cidstore_disk::File>,
     first_seq: Seq,
-    last_seq: Seq,
     signature: u64,
     end: u64,
 }
@@ -92,7 +91,6 @@ impl Reading {
         Self {
             file: Arc::clone(&segment.file),
             first_seq: segment.first_seq,
-            last_seq: segment.last_seq,
             signature: segment.signature,
             end: segment.end,
         }
@@ -123,7 +121,7 @@ impl Tail {
     /// disk says.
     #[allow(clippy::should_implement_trait)] // A record borrows from the tail.
     pub fn next(&mut self) -> Result<Option<Entry<'_>>, WalError> {
-        if self.next_seq > self.segment.last_seq && !self.find_more()? {
+        if self.offset >= self.segment.end && !self.find_more()? {
             return Ok(None);
         }
         self.fill(RECORD_HEADER_BYTES)?;
@@ -162,7 +160,7 @@ impl Tail {
             self.window.clear();
         }
         self.segment = Reading::of(segment);
-        Ok(self.next_seq <= self.segment.last_seq)
+        Ok(self.offset < self.segment.end)
     }
 
     fn bytes(&self) -> &[u8] {
@@ -174,7 +172,7 @@ impl Tail {
         let window_end = self.window_start + self.window.len() as u64;
         let within = !self.window.is_empty() && (self.window_start..=window_end).contains(&self.offset);
         let have = if within { (window_end - self.offset) as usize } else { 0 };
-        let left = self.segment.end.saturating_sub(self.offset) as usize;
+        let left = (self.segment.end - self.offset) as usize;
         if have >= bytes.min(left) && within {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Opening a log: reading what is not kept elsewhere, cutting a torn tail, refusing damage.
+//! Opening a log: reading every segment, cutting a torn tail, refusing damage.
 
 use crate::segment::{self, End, Segment};
 use crate::{Options, Seq, WalError};
@@ -51,12 +51,7 @@ pub(crate) fn read(
             });
         }
         let file = disk.open(&path, Open::Write)?;
-        let len = file.len()?;
-        // What is kept elsewhere is there for followers only. They verify what they read, and a start
-        // need not wait for gigabytes that it has no use for.
-        let ends_before = firsts.get(i + 1).filter(|next| **next <= options.next_seq);
-        let wanted = if ends_before.is_some() { segment::SEGMENT_HEADER_BYTES as u64 } else { len };
-        let mut bytes = vec![0; wanted as usize];
+        let mut bytes = vec![0; file.len()? as usize];
         let read = file.read_at(&mut bytes, 0)?;
         bytes.truncate(read);
         let (signature, length) = segment::read_header(&path, &bytes, store_id, *first_seq)?;
@@ -70,11 +65,6 @@ pub(crate) fn read(
             length,
             index: Vec::new(),
         };
-        if let Some(next) = ends_before {
-            (segment.last_seq, segment.end) = (next - 1, len);
-            segments.push(segment);
-            continue;
-        }
         let end = segment::scan(&mut segment, &bytes);
         let is_last = i + 1 == firsts.len();
         match end {

@@ -42,7 +42,7 @@ pub(crate) struct Segment {
     /// Last sequence number of a visible record; `first_seq - 1` if there is none.
     pub(crate) last_seq: Seq,
     pub(crate) signature: u64,
-    /// End of the visible records, or of the file where it was not read.
+    /// End of the visible records.
     pub(crate) end: u64,
     /// The file is at least this long, says its header.
     pub(crate) length: u64,
