@@ -13,8 +13,8 @@ use crate::{Encoding, Limits, RequestId};
 use std::cell::Cell;
 
 /// How far the name is looked for: so many values of `MessagePack`, however long each is, or so
-/// many bytes of JSON. Some 50 ms of work at most, for a message of 16 MiB without any sense.
-pub const REQUEST_ID_SEARCH_MAX: usize = 16 << 20;
+/// many bytes of JSON. At most some 50 ms of the one thread that everybody waits for.
+pub const REQUEST_ID_SEARCH_MAX: usize = 8 << 20;
 
 /// The `request_id` of a request that is not decoded, if there is one that is valid and not more
 /// than [`REQUEST_ID_SEARCH_MAX`] from the beginning. What it finds is what [`crate::decode_request`] finds.
