@@ -187,6 +187,10 @@ impl Store {
     /// Commits a group of mutations in their order. When it returns, all that were not refused are
     /// durable as far as `durability` says, and visible, all at once.
     ///
+    /// How much deletes by pattern delete is known only then: a group in which they come to as many
+    /// rows as are sealed at once ends there. There are fewer outcomes than mutations then; the caller
+    /// commits the others next, when memory is not full.
+    ///
     /// # Errors
     /// [`StoreError`]: nothing of the group took effect. After [`WalError::Full`] commits may be
     /// tried again; after any other error the log is latched and every later commit fails.
@@ -226,7 +230,11 @@ impl Store {
             lookups: &*self.lookups,
         };
         let mut outcomes = Vec::with_capacity(group.len());
+        let mut matched = 0;
         for mutation in group {
+            if matched >= self.shared.options.seal_rows {
+                break;
+            }
             let matching;
             let (batch, affected) = match mutation {
                 Mutation::Batch(batch) => {
@@ -249,6 +257,7 @@ impl Store {
                             continue;
                         }
                     }
+                    matched += matching.rows.len();
                     (&matching, matching.rows.len() as u64)
                 }
             };

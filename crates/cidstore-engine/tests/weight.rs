@@ -119,3 +119,28 @@ fn deletes_between_inserts_leave_few_runs() {
     assert!(snapshot.runs_len() <= 48, "{} runs", snapshot.runs_len());
     assert_eq!(snapshot.count(&Pattern::ALL), present.len() as u64);
 }
+
+#[test]
+fn group_of_deletes_by_pattern_ends_where_memory_would_fill() {
+    let mut store = open(&SimDisk::new(), 0);
+    let mut maintainer = store.maintainer();
+    let predicate = |p| Cid::from_two_lanes([0, p]);
+    let rows =
+        |p| (0..600).map(|n| Triple::new(Cid::from_two_lanes([0, n]), predicate(p), Cid::MAX)).collect();
+    for p in 0..5 {
+        store.commit(&[Mutation::Batch(Batch::new(Op::Insert, 1.0, rows(p)))], Durability::Fsync).unwrap();
+        maintainer.checkpoint().unwrap();
+    }
+    let pattern = |p| Pattern { p: Some(predicate(p)), ..Pattern::ALL };
+    let group: Vec<_> =
+        (0..5).map(|p| Mutation::DeleteMatching { pattern: pattern(p), received_at: 1.0 }).collect();
+    let mut rest = &group[..];
+    for expected in [2, 2, 1] {
+        let outcomes = store.commit(rest, Durability::Fsync).unwrap();
+        assert_eq!(outcomes.len(), expected);
+        assert!(outcomes.iter().all(|outcome| outcome.as_ref().unwrap().affected == 600));
+        rest = &rest[expected..];
+        while maintainer.step().unwrap() != Step::Idle {}
+    }
+    assert_eq!(store.reader().snapshot().count(&Pattern::ALL), 0);
+}

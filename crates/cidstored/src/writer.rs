@@ -117,22 +117,21 @@ impl Writer {
                 let left = items - jobs.len();
                 shared.queue.take(&mut jobs, left, bytes, Duration::ZERO);
             }
-            if !jobs.is_empty() {
-                let room = self.wait_for_memory();
-                mutations.clear();
-                for job in jobs.drain(..) {
-                    mutations.push(job.mutation);
-                    recipients.push(job.to);
+            mutations.clear();
+            for job in jobs.drain(..) {
+                mutations.push(job.mutation);
+                recipients.push(job.to);
+            }
+            loop {
+                if !recipients.is_empty() {
+                    let rest = &mutations[mutations.len() - recipients.len()..];
+                    self.commit(rest, &mut recipients);
                 }
-                match room {
-                    Ok(()) => self.commit(&mutations, &mut recipients),
-                    Err(failure) => {
-                        let results = vec![Err(failure); recipients.len()];
-                        self.tell(&mut recipients, results);
-                    }
+                self.after_commit();
+                if recipients.is_empty() {
+                    break;
                 }
             }
-            self.after_commit();
         }
         if self.dirty {
             self.sync();
@@ -167,7 +166,12 @@ impl Writer {
         Ok(())
     }
 
+    /// Commits a group, or the first part of it; whose mutations are done leave `recipients`.
     fn commit(&mut self, mutations: &[Mutation], recipients: &mut Vec<Recipient>) {
+        if let Err(failure) = self.wait_for_memory() {
+            let results = vec![Err(failure); recipients.len()];
+            return self.tell(recipients, results);
+        }
         let durability = match self.shared.config.durability {
             Durability::Fsync => cidstore_engine::Durability::Fsync,
             Durability::Os | Durability::Interval(_) => cidstore_engine::Durability::Os,
@@ -204,7 +208,7 @@ impl Writer {
     ) {
         let metrics = &self.shared.metrics;
         metrics.commits_total.one();
-        metrics.mutations_total.add(mutations.len() as u64);
+        metrics.mutations_total.add(results.len() as u64);
         let mut last: Option<Seq> = None;
         for (mutation, outcome) in mutations.iter().zip(&results) {
             let Ok(outcome) = outcome else { continue };
@@ -250,7 +254,7 @@ impl Writer {
 
     fn tell(&self, recipients: &mut Vec<Recipient>, results: Vec<Result<Outcome, Failure>>) {
         let mut written = Vec::with_capacity(recipients.len());
-        for (recipient, result) in recipients.drain(..).zip(results) {
+        for (recipient, result) in recipients.drain(..results.len()).zip(results) {
             match (recipient, result) {
                 (Recipient::Client(ticket), result) => written.push((ticket, result)),
                 (Recipient::Subscribers(_), Ok(_)) => {}
