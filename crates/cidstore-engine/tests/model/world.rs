@@ -203,13 +203,13 @@ impl World {
         let mut last = self.visible;
         let mut took = Vec::new();
         let mut expected = Vec::new();
-        for mutation in group {
+        for (i, mutation) in group.iter().enumerate() {
             let (affected, op, rows, by_pattern) = apply(&mut next, mutation);
             let first = last + 1;
             last += rows.len() as u64;
             expected.push(Outcome { seq: last, count: rows.len() as u64, affected });
             if !rows.is_empty() {
-                took.push((Record { first, op, rows, by_pattern }, next.clone()));
+                took.push((i, Record { first, op, rows, by_pattern }, next.clone()));
             }
         }
         let store = self.store.as_mut().expect("it is open");
@@ -217,23 +217,30 @@ impl World {
         match store.commit(group, durability) {
             Ok(outcomes) => {
                 let outcomes: Vec<Outcome> = outcomes.into_iter().map(Result::unwrap).collect();
-                assert_eq!(outcomes, expected);
+                let done = outcomes.len();
+                assert!(done > 0 || group.is_empty());
+                assert_eq!(outcomes, expected[..done]);
+                took.retain(|(i, _, _)| *i < done);
+                last = outcomes.last().map_or(last, |outcome| outcome.seq);
                 if durability == Durability::Fsync && !took.is_empty() {
                     assert_eq!(store.wal().synced_seq(), last);
                 }
-                for (record, model) in took {
+                for (_, record, model) in took {
                     self.states.insert(record.last(), model);
                     self.records.push(record);
                 }
                 self.visible = last;
                 self.note_durable();
+                if done < group.len() {
+                    return self.commit(&group[done..], durability);
+                }
             }
             // Refused: as far as this process shows, nothing of it happened. A full disk is an
             // answer: nothing of the group may come back. After any other failure it is unknown
             // what reached the medium, and the log is latched.
             Err(error) => {
                 if !error.is_full() && !latched {
-                    self.in_flight = took;
+                    self.in_flight = took.into_iter().map(|(_, record, model)| (record, model)).collect();
                 }
             }
         }
