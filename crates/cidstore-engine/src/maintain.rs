@@ -150,13 +150,14 @@ impl Merger {
     /// As [`Sealer::step`]; [`StoreError::Stopped`] after [`MergeStop::stop`].
     pub fn step(&mut self) -> Result<Step, StoreError> {
         let shared = &self.shared;
-        shared.collect_garbage()?;
         if shared.stop_merging.load(Ordering::Acquire) {
             return Err(StoreError::Stopped);
         }
+        // A file that cannot be removed is no reason not to merge others.
+        let removed = shared.collect_garbage();
         let limits = Limits { eager: shared.options.eager_rows_max, at_all: shared.options.run_rows_max };
         let Some(claim) = shared.list.claim_files(shared.options.file_fan_in, limits) else {
-            return Ok(Step::Idle);
+            return removed.map(|()| Step::Idle);
         };
         let rows = shared.write(&claim, &shared.stop_merging)?;
         let runs = claim.runs.len();

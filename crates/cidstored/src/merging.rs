@@ -37,6 +37,7 @@ impl Merging {
             }
             let wait = match self.merger.step() {
                 Err(StoreError::Stopped) => return,
+                Err(_) if self.shared.stop.is_wanted() => return,
                 Err(error) => self.retry.after(&error, Instant::now()),
                 Ok(step) => {
                     self.retry.went_well();

@@ -63,7 +63,7 @@ pub struct Queue<T> {
 
 impl<T> Queue<T> {
     /// A queue of at most `items_max` items and `bytes_max` bytes, half of each for either side. An
-    /// item that is larger than a half is taken when that half is empty.
+    /// item counts as half of that at most, so that two fit however large they are.
     pub fn new(items_max: usize, bytes_max: usize, metrics: Arc<Metrics>) -> Self {
         let half = Fill { items: (items_max / 2).max(1), bytes: bytes_max / 2 };
         let inner = Inner {
@@ -89,7 +89,14 @@ impl<T> Queue<T> {
         }
     }
 
+    /// What an item counts for against the bound: two always fit, or a large one would be refused for
+    /// any small one, and all others while it waits.
+    fn counted(&self, bytes: usize) -> usize {
+        bytes.min(self.half.bytes / 2)
+    }
+
     fn has_room(&self, fill: Fill, bytes: usize) -> bool {
+        let bytes = self.counted(bytes);
         fill.items < self.half.items && (fill.items == 0 || fill.bytes + bytes <= self.half.bytes)
     }
 
@@ -107,7 +114,7 @@ impl<T> Queue<T> {
         }
         let fill = &mut inner.fill[side as usize];
         fill.items += 1;
-        fill.bytes += bytes;
+        fill.bytes += self.counted(bytes);
         inner.entries.push_back(Entry { item, side, bytes });
         self.ready.store(true, Ordering::Release);
         // Waking costs a system call: only where somebody sleeps.
@@ -154,7 +161,7 @@ impl<T> Queue<T> {
             bytes += entry.bytes;
             let fill = &mut inner.fill[entry.side as usize];
             fill.items -= 1;
-            fill.bytes -= entry.bytes;
+            fill.bytes -= self.counted(entry.bytes);
             into.push(entry.item);
         }
         if !inner.entries.is_empty() {
@@ -221,15 +228,30 @@ mod tests {
         }
         assert_eq!(queue.try_push(9, 1, Side::Push), Err((Refused::Full, 9)));
         queue.try_push(2, 10, Side::Request).unwrap();
-        // 50 bytes are a half: 10 + 41 are too many.
-        assert_eq!(queue.try_push(9, 41, Side::Request), Err((Refused::Full, 9)));
         let mut taken = Vec::new();
         assert!(queue.take(&mut taken, 10, 1000, NO_WAIT));
         assert_eq!(taken, [0, 1, 2]);
-        // Larger than the half: alone it passes.
-        queue.try_push(3, 1000, Side::Request).unwrap();
+    }
+
+    #[test]
+    fn two_items_fit_however_large_they_are_and_small_ones_beside_one() {
+        let queue = queue(20, 100);
+        // 50 bytes are a half, of which an item counts for 25 at most.
+        queue.try_push(0, 1000, Side::Request).unwrap();
+        queue.try_push(1, 10, Side::Request).unwrap();
+        assert_eq!(queue.try_push(9, 16, Side::Request), Err((Refused::Full, 9)));
+        queue.try_push(2, 15, Side::Request).unwrap();
         assert!((queue.occupancy() - 1.0).abs() < 1e-9);
-        assert_eq!(queue.try_push(9, 0, Side::Request), Err((Refused::Full, 9)));
+        assert_eq!(queue.try_push(9, 1, Side::Request), Err((Refused::Full, 9)));
+        let mut taken = Vec::new();
+        // A group counts all of it.
+        assert!(queue.take(&mut taken, 10, 1000, NO_WAIT));
+        assert_eq!(taken, [0]);
+        queue.try_push(3, 1000, Side::Request).unwrap();
+        assert!(queue.take(&mut taken, 10, 2000, NO_WAIT));
+        assert_eq!(taken, [0, 1, 2, 3]);
+        queue.try_push(4, 1000, Side::Request).unwrap();
+        queue.try_push(5, 1000, Side::Request).unwrap();
     }
 
     #[test]

@@ -203,9 +203,10 @@ impl Req {
             return;
         }
         self.looked = now;
-        let stalled = self.clients.stalled(now, after);
         let Some(connections) = self.shared.connections.get() else { return };
-        if self.bounds.are_strained(self.shared.outstanding.bytes()) {
+        let strained = self.bounds.are_strained(self.shared.outstanding.bytes());
+        let stalled = self.clients.stalled(now, if strained { after } else { Duration::MAX / 2 });
+        if strained {
             for fd in stalled.into_iter().filter(|fd| connections.end(*fd)) {
                 self.shared.metrics.stalled_clients_ended_total.one();
                 tracing::warn!(fd, ?after, "a client has not read any of its replies: disconnected");
@@ -434,8 +435,7 @@ impl Req {
             self.buffer = bytes;
             return replied;
         }
-        let held = self.clients.held(&to.route.client);
-        held.connection = to.connection;
+        let held = self.clients.held(&to.route.client, to.connection, to.received);
         let (mine, all) = (Arc::clone(&held.outstanding), &self.shared.outstanding);
         if !self.bounds.admit(bytes.len(), mine.bytes(), all.bytes()) {
             self.shared.metrics.requests_overload_total.one();

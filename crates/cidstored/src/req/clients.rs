@@ -56,6 +56,8 @@ impl Client {
 /// All clients that have something under way, and some that had.
 pub struct Clients {
     entries: HashMap<Box<[u8]>, Client>,
+    /// What connections hold whose name a newer one has.
+    taken_over: Vec<Held>,
     sweep_at: usize,
     /// Large reads under way, of all clients.
     reading: usize,
@@ -65,7 +67,13 @@ pub struct Clients {
 
 impl Default for Clients {
     fn default() -> Self {
-        Self { entries: HashMap::new(), sweep_at: SWEEP_AT, reading: 0, waiting_bytes: 0 }
+        Self {
+            entries: HashMap::new(),
+            taken_over: Vec::new(),
+            sweep_at: SWEEP_AT,
+            reading: 0,
+            waiting_bytes: 0,
+        }
     }
 }
 
@@ -172,16 +180,23 @@ impl Clients {
         next
     }
 
-    /// The large replies that the client has not taken.
-    pub fn held(&mut self, id: &[u8]) -> &mut Held {
+    /// The large replies that the client has not taken, on the connection of a request if that is
+    /// known.
+    pub fn held(&mut self, id: &[u8], connection: Option<RawFd>, received: Instant) -> &mut Held {
+        let older = connection.and_then(|connection| {
+            let held = self.get(id).held.get_or_insert_with(|| Held::new(Instant::now()));
+            held.learn(connection, received).map(|newer| std::mem::replace(held, newer))
+        });
+        self.taken_over.extend(older.filter(|older| older.outstanding.bytes() > 0));
         self.get(id).held.get_or_insert_with(|| Held::new(Instant::now()))
     }
 
     /// Looks at who takes what it holds. Returns the connections of those that have not taken
     /// anything for so long.
     pub fn stalled(&mut self, now: Instant, at_least: Duration) -> Vec<RawFd> {
+        self.taken_over.retain(|held| held.outstanding.bytes() > 0);
         let held = self.entries.values_mut().filter_map(|client| client.held.as_mut());
-        held.filter_map(|held| (held.look(now) >= at_least).then_some(held.connection).flatten()).collect()
+        held.chain(&mut self.taken_over).filter_map(|held| held.stalled(now, at_least)).collect()
     }
 
     /// Whether no request is with another thread.
@@ -235,7 +250,7 @@ mod tests {
         clients.sweep();
         assert!(clients.entries.is_empty());
         // A reply that nobody holds any more leaves an entry for the next sweep at most.
-        drop(Arc::clone(&clients.held(b"a").outstanding));
+        drop(Arc::clone(&clients.held(b"a", None, Instant::now()).outstanding));
         clients.sweep();
         assert!(clients.entries.is_empty());
     }

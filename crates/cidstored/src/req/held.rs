@@ -6,12 +6,16 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What one client holds.
+/// A client that takes its replies more slowly than this counts as one that takes none, in bytes a
+/// second: what it has taken of a reply is known only when it has all of it.
+const SLOWEST: usize = 64 << 10;
+
+/// What one connection holds.
 pub struct Held {
     /// Its bytes.
     pub outstanding: Arc<Outstanding>,
-    /// The connection they go to, as far as it is known.
-    pub connection: Option<RawFd>,
+    /// The connection, as far as it is known, and when the request came that told it.
+    connection: Option<(RawFd, Instant)>,
     /// At the last look: the bytes it had taken ever.
     taken: usize,
     /// When it was last seen to take some, or to hold none.
@@ -24,8 +28,32 @@ impl Held {
         Self { outstanding: Arc::default(), connection: None, taken: 0, moved: now }
     }
 
+    /// Learns the connection that a request came by. Returns what to go on with where that is another
+    /// one: a newer connection of the same name, which has nothing of what the older one holds.
+    pub fn learn(&mut self, connection: RawFd, received: Instant) -> Option<Self> {
+        let Some((known, since)) = self.connection else {
+            self.connection = Some((connection, received));
+            return None;
+        };
+        // The answer to an older request may come late.
+        if known == connection || received < since {
+            return None;
+        }
+        Some(Self { connection: Some((connection, received)), ..Self::new(received) })
+    }
+
+    /// The connection of who has taken nothing for so long, once: to be ended.
+    pub fn stalled(&mut self, now: Instant, at_least: Duration) -> Option<RawFd> {
+        let slowest = Duration::from_secs((self.outstanding.bytes() / SLOWEST) as u64);
+        if self.look(now) < at_least + slowest {
+            return None;
+        }
+        // Another client may have its number soon.
+        self.connection.take().map(|(connection, _)| connection)
+    }
+
     /// Looks whether it takes what it holds. Returns since when it does not.
-    pub fn look(&mut self, now: Instant) -> Duration {
+    fn look(&mut self, now: Instant) -> Duration {
         let taken = self.outstanding.taken();
         if self.outstanding.bytes() == 0 || taken != self.taken {
             self.taken = taken;
@@ -128,5 +156,34 @@ mod tests {
         assert_eq!(held.look(at(30)), Duration::ZERO, "took a little");
         held.outstanding.hold(10);
         assert_eq!(held.look(at(90)), Duration::from_mins(1), "was given more");
+    }
+
+    #[test]
+    fn who_has_taken_nothing_is_ended_once_and_a_large_reply_gets_its_time() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let minute = Duration::from_mins(1);
+        let mut held = Held::new(start);
+        assert!(held.learn(7, start).is_none());
+        held.outstanding.hold(10 * SLOWEST);
+        assert_eq!(held.stalled(at(69), minute), None);
+        assert_eq!(held.stalled(at(70), minute), Some(7));
+        assert_eq!(held.stalled(at(71), minute), None, "its number may be another's by now");
+    }
+
+    #[test]
+    fn newer_connection_of_a_name_has_nothing_of_what_the_older_one_holds() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let minute = Duration::from_mins(1);
+        let mut held = Held::new(start);
+        assert!(held.learn(7, start).is_none());
+        held.outstanding.hold(100);
+        let mut newer = held.learn(8, at(50)).unwrap();
+        assert_eq!(newer.outstanding.bytes(), 0);
+        assert!(newer.learn(7, at(40)).is_none(), "a late answer to the older one's request");
+        newer.outstanding.hold(100);
+        assert_eq!(held.stalled(at(60), minute), Some(7));
+        assert_eq!((newer.stalled(at(109), minute), newer.stalled(at(110), minute)), (None, Some(8)));
     }
 }
