@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// A client that takes its replies more slowly than this counts as one that takes none, in bytes a
 /// second: what it has taken of a reply is known only when it has all of it.
-const SLOWEST: usize = 64 << 10;
+const SLOWEST: usize = 256 << 10;
 
 /// What one connection holds.
 pub struct Held {
