@@ -4,7 +4,7 @@
 //!     cargo run --release -p cidstore-engine --example engine_rate -- DIR [TRIPLES] [BATCH]
 
 use cidstore_disk::RealDisk;
-use cidstore_engine::{Durability, Step, Store, StoreOptions};
+use cidstore_engine::{Durability, Merging, Step, Store, StoreOptions};
 use cidstore_types::{Batch, Cid, Mutation, Op, Pattern, Triple};
 use std::path::Path;
 use std::sync::Arc;
@@ -51,9 +51,10 @@ fn main() {
         let mut busy = Duration::ZERO;
         loop {
             let start = Instant::now();
-            let step = maintainer.step().unwrap();
+            let done = stopped.load(Ordering::Relaxed);
+            let step = maintainer.step(if done { Merging::Settling } else { Merging::Needed }).unwrap();
             if step == Step::Idle {
-                if stopped.load(Ordering::Relaxed) {
+                if done {
                     return busy;
                 }
                 std::thread::sleep(Duration::from_millis(2));

@@ -123,5 +123,5 @@ impl TextsBuilder {
 /// Rows in `Order::Spo` with freshly sorted permutations.
 fn sort_orders(rows: Vec<Row>) -> Rows {
     let (pos, osp) = (sorted(Order::Pos, &rows), sorted(Order::Osp, &rows));
-    Rows { spo: Column::from(rows), pos: Column::from(pos), osp: Column::from(osp) }
+    Rows { spo: Column::from(rows), pos: Column::from(pos), osp: Column::from(osp), ..Rows::default() }
 }

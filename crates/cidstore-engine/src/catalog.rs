@@ -2,7 +2,7 @@
 
 use crate::error::StoreError;
 use crate::garbage::Garbage;
-use crate::hdf5::{self, Catalog};
+use crate::hdf5::{self, Catalog, FORMAT_VERSION};
 use cidstore_disk::{Disk, DiskError, Open};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,6 +81,8 @@ impl CatalogFile {
     ) -> Result<(), StoreError> {
         let mut next = self.content.clone();
         change(&mut next);
+        // The runs that it names may be of any version up to this one from now on.
+        next.format_version = FORMAT_VERSION;
         let former = match disk.open(&self.path, Open::Read) {
             Err(error) if error.is_not_found() => None,
             former => Some(former?),

@@ -46,7 +46,7 @@ mod verify;
 
 pub use changes::{Change, changes, changes_until};
 pub use error::StoreError;
-pub use maintain::{Maintainer, MergeStop, Merger, Sealer, Step};
+pub use maintain::{Maintainer, MergeStop, Merger, Merging, Sealer, Step};
 pub use options::StoreOptions;
 pub use pace::{GoOn, Looked};
 pub use recover::OpenReport;

@@ -1,7 +1,8 @@
 //! The list of runs: what readers take a snapshot of, and the one place where it changes.
 
+use crate::maintain::Merging;
 use crate::merge::{MERGE_RUNS_MAX, Merge, NEVER_STOPPED};
-use crate::policy::{self, Candidate, Limits};
+use crate::policy::{self, Candidate};
 use crate::run::Run;
 use crate::snapshot::Snapshot;
 use arc_swap::ArcSwap;
@@ -71,8 +72,7 @@ impl RunList {
         loop {
             let snapshot = self.current.load_full();
             let busy = |run: &Run| !run.in_memory() || run.weight() >= rows_max || claimed.contains(&run.id);
-            let limits = Limits { eager: rows_max, at_all: rows_max };
-            let Some(window) = policy::pick(&candidates(&snapshot.runs, busy), fan_in, limits) else {
+            let Some(window) = policy::pick(&candidates(&snapshot.runs, busy), fan_in, rows_max) else {
                 return merged;
             };
             let runs = &snapshot.runs[window.clone()];
@@ -94,14 +94,18 @@ impl RunList {
     }
 
     /// Claims a window of runs in files that the policy wants merged.
-    pub fn claim_files(&self, fan_in: usize, limits: Limits) -> Option<Claim> {
+    pub fn claim_files(&self, merging: Merging, files_max: usize, rows_max: usize) -> Option<Claim> {
         let mut claimed = self.lock();
         let snapshot = self.current.load_full();
         let busy = |run: &Run| run.in_memory() || run.damage().is_some();
         let runs = candidates(&snapshot.runs, busy);
-        let window = policy::pick(&runs, fan_in, limits).or_else(|| {
+        let window = match merging {
+            Merging::Needed => policy::pick_needed(&runs, files_max, rows_max),
+            Merging::Settling => policy::pick_settling(&runs, rows_max),
+        };
+        let window = window.or_else(|| {
             let parts = snapshot.runs.iter().map(|run| (run.triples.spo.len(), run.tombstones.spo.len()));
-            policy::worn(&runs, &parts.collect::<Vec<_>>(), limits.eager)
+            policy::worn(&runs, &parts.collect::<Vec<_>>(), rows_max)
         })?;
         Some(claim(&mut claimed, &snapshot, window))
     }
@@ -136,8 +140,7 @@ fn candidates(runs: &[Arc<Run>], busy: impl Fn(&Run) -> bool) -> Vec<Candidate> 
 
 /// Merges runs that are not in any list yet, and are not the oldest, while the policy finds any.
 pub fn tidy_newer(runs: &mut Vec<Arc<Run>>, fan_in: usize, new_id: impl Fn() -> u64) {
-    let limits = Limits { eager: usize::MAX, at_all: usize::MAX };
-    while let Some(window) = policy::pick(&candidates(runs, |_| false), fan_in, limits) {
+    while let Some(window) = policy::pick(&candidates(runs, |_| false), fan_in, usize::MAX) {
         let run = Merge::new(&runs[window.clone()], false, &NEVER_STOPPED).into_memory(new_id());
         runs.splice(window, (!run.is_empty()).then(|| Arc::new(run)));
     }

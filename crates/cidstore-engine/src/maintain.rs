@@ -7,7 +7,6 @@ use crate::hdf5::{Catalog, RunEntry};
 use crate::list::{Claim, RunList};
 use crate::merge::{Merge, NEVER_STOPPED};
 use crate::options::StoreOptions;
-use crate::policy::Limits;
 use crate::run::Run;
 use crate::seal;
 use cidstore_disk::Disk;
@@ -58,6 +57,15 @@ pub enum Step {
     },
 }
 
+/// How much merging of run files is worth its cost now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merging {
+    /// More files are to come: only what keeps their number bounded.
+    Needed,
+    /// No more files come for the time being: as few as that pays for.
+    Settling,
+}
+
 /// Seals and merges, one step at a time. A store has one, or one [`Sealer`] and one [`Merger`], which
 /// may run beside each other, the writer and any readers.
 pub struct Maintainer {
@@ -80,9 +88,9 @@ impl Maintainer {
     ///
     /// # Errors
     /// As [`Sealer::step`].
-    pub fn step(&mut self) -> Result<Step, StoreError> {
+    pub fn step(&mut self, merging: Merging) -> Result<Step, StoreError> {
         match self.sealer.step()? {
-            Step::Idle => self.merger.step(),
+            Step::Idle => self.merger.step(merging),
             sealed => Ok(sealed),
         }
     }
@@ -148,15 +156,15 @@ impl Merger {
     ///
     /// # Errors
     /// As [`Sealer::step`]; [`StoreError::Stopped`] after [`MergeStop::stop`].
-    pub fn step(&mut self) -> Result<Step, StoreError> {
+    pub fn step(&mut self, merging: Merging) -> Result<Step, StoreError> {
         let shared = &self.shared;
         if shared.stop_merging.load(Ordering::Acquire) {
             return Err(StoreError::Stopped);
         }
         // A file that cannot be removed is no reason not to merge others.
         let removed = shared.collect_garbage();
-        let limits = Limits { eager: shared.options.eager_rows_max, at_all: shared.options.run_rows_max };
-        let Some(claim) = shared.list.claim_files(shared.options.file_fan_in, limits) else {
+        let StoreOptions { small_files_max, run_rows_max, .. } = shared.options;
+        let Some(claim) = shared.list.claim_files(merging, small_files_max, run_rows_max) else {
             return removed.map(|()| Step::Idle);
         };
         let rows = shared.write(&claim, &shared.stop_merging)?;

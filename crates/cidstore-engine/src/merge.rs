@@ -59,6 +59,43 @@ pub struct Indexes {
     pub hash_row: Vec<u32>,
     /// See [`Filters`].
     pub filters: [Vec<u8>; 3],
+    /// Predicates of the triples.
+    pub predicates: Predicates,
+}
+
+/// The predicates of rows in the order of predicates: see [`Rows::predicates`].
+#[derive(Default)]
+pub struct Predicates {
+    /// Each of them.
+    pub listed: Vec<[u8; 32]>,
+    /// Where the rows of each end.
+    pub end: Vec<u32>,
+}
+
+impl Predicates {
+    /// More rows than this of each on the average, or none is listed: where there are so many, their
+    /// values are spread well enough to search by, and the list would cost more than half a byte a row.
+    const ROWS_MIN: usize = 64;
+
+    /// The rows at positions from `at` on have another predicate. `rows` is how many there are.
+    fn begin(&mut self, predicate: &[u8], at: usize, rows: usize) {
+        if self.listed.len() > rows / Self::ROWS_MIN {
+            return;
+        }
+        if at > 0 {
+            self.end.push(at as u32);
+        }
+        self.listed.push(predicate.try_into().expect("32 bytes"));
+    }
+
+    /// There are no more.
+    fn finish(&mut self, rows: usize) {
+        if self.listed.is_empty() || self.listed.len() > rows / Self::ROWS_MIN {
+            *self = Self::default();
+        } else {
+            self.end.push(rows as u32);
+        }
+    }
 }
 
 impl<'a> Merge<'a> {
@@ -196,6 +233,7 @@ impl<'a> Merge<'a> {
     pub fn indexes(&self) -> Indexes {
         let filtered = self.triples_len() + self.tombstones_len() >= FILTER_ROWS_MIN;
         let subject = filter::build(&if filtered { self.subject_hashes() } else { Vec::new() });
+        let mut predicates = Predicates::default();
         let mut keys = Vec::new();
         let mut orders = |order| {
             keys.clear();
@@ -204,17 +242,27 @@ impl<'a> Merge<'a> {
                     keys.push(filter::key_hash(key));
                 }
             };
-            let triples = self.permutation(order, &self.triples, |run| &run.triples, &mut add);
-            let tombstones = self.permutation(order, &self.tombstones, |run| &run.tombstones, &mut add);
+            let rows = self.triples_len();
+            let mut of_triples = |key: &[u8], shared: usize, at: usize| {
+                add(key);
+                if order == Order::Pos && shared < 32 {
+                    predicates.begin(&key[..32], at, rows);
+                }
+            };
+            let triples = self.permutation(order, &self.triples, |run| &run.triples, &mut of_triples);
+            let mut of_tombstones = |key: &[u8], _, _| add(key);
+            let tombstones =
+                self.permutation(order, &self.tombstones, |run| &run.tombstones, &mut of_tombstones);
             (triples, tombstones, filter::build(&keys))
         };
         let (pos, tombstone_pos, predicate_object) = orders(Order::Pos);
         let (osp, tombstone_osp, object) = orders(Order::Osp);
         drop(keys);
+        predicates.finish(pos.len());
         let (hash_prefix, hash_row) = self.hashes();
         self.release();
         let filters = [subject, predicate_object, object];
-        Indexes { pos, osp, tombstone_pos, tombstone_osp, hash_prefix, hash_row, filters }
+        Indexes { pos, osp, tombstone_pos, tombstone_osp, hash_prefix, hash_row, filters, predicates }
     }
 
     /// Hashes of the result's subjects, each once among the triples and once among the tombstones.
@@ -235,13 +283,14 @@ impl<'a> Merge<'a> {
     }
 
     /// The result's permutation for an order. `distinct` is told of each distinct leading part
-    /// (predicate‖object, or object).
+    /// (predicate‖object, or object), how many of its bytes are those of the one before (fewer than it
+    /// has, 0 for the first), and at which position its rows begin.
     fn permutation(
         &self,
         order: Order,
         numbers: &[Vec<u32>],
         rows: fn(&Run) -> &Rows,
-        distinct: &mut impl FnMut(&[u8]),
+        distinct: &mut impl FnMut(&[u8], usize, usize),
     ) -> Vec<u32> {
         let sorted = self.runs.iter().map(|run| rows(run).sorted(order));
         let mut merged = KWay::new(sorted.map(|sorted| (sorted, 0..sorted.len())));
@@ -260,10 +309,10 @@ impl<'a> Merge<'a> {
             for (front, number) in fronts.iter().zip(&found) {
                 shared = front.shared.min(shared);
                 if *number != GONE {
-                    permutation.push(*number);
                     if shared < length {
-                        distinct(&order.key(front.row)[..length]);
+                        distinct(&order.key(front.row)[..length], shared, permutation.len());
                     }
+                    permutation.push(*number);
                     shared = usize::MAX;
                 }
             }
@@ -320,6 +369,8 @@ impl<'a> Merge<'a> {
                 spo: Column::from(self.triples().copied().collect::<Vec<_>>()),
                 pos: Column::from(indexes.pos),
                 osp: Column::from(indexes.osp),
+                predicates: Column::from(indexes.predicates.listed),
+                predicate_end: Column::from(indexes.predicates.end),
             },
             created_at: Column::from(self.created_at().collect::<Vec<_>>()),
             hash_prefix: Column::from(indexes.hash_prefix),
@@ -329,6 +380,7 @@ impl<'a> Merge<'a> {
                 spo: Column::from(self.tombstones().copied().collect::<Vec<_>>()),
                 pos: Column::from(indexes.tombstone_pos),
                 osp: Column::from(indexes.tombstone_osp),
+                ..Rows::default()
             },
             filters: Filters { subject, predicate_object, object },
             file: None,

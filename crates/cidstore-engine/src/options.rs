@@ -20,10 +20,9 @@ pub struct StoreOptions {
     pub memory_fan_in: usize,
     /// Runs in memory of this size are not merged further before they are sealed.
     pub tidy_rows_max: usize,
-    /// Run files of one tier that are merged into one.
-    pub file_fan_in: usize,
-    /// Run files are merged into one of more rows than this only where there are too many of them.
-    pub eager_rows_max: usize,
+    /// Run files of at most half of `run_rows_max` that there may be before some are merged while more
+    /// of them come.
+    pub small_files_max: usize,
     /// Most rows of one run file: bounds the memory and temporary space of a merge.
     pub run_rows_max: usize,
 }
@@ -39,8 +38,7 @@ impl Default for StoreOptions {
             memory_rows_max: 500_000,
             memory_fan_in: 8,
             tidy_rows_max: 1 << 16,
-            file_fan_in: 4,
-            eager_rows_max: 2 << 20,
+            small_files_max: 40,
             run_rows_max: 16 << 20,
         }
     }

@@ -94,6 +94,11 @@ impl Prefix {
         &self.bytes[..self.len]
     }
 
+    /// Whether a row's key begins with it.
+    pub fn is_of(&self, row: &Row) -> bool {
+        self.order.key(row).starts_with(self.bytes())
+    }
+
     /// The least key with this prefix.
     pub fn least(&self) -> Key {
         self.bytes

@@ -1,14 +1,17 @@
 //! Which adjacent runs to merge next: pure decisions over sizes.
 //!
-//! Runs are ranked in tiers by size, each `fan_in` times the one below. A window of adjacent runs
-//! is merged when it holds `fan_in` runs of its largest tier; smaller ones among them go along, as
-//! they cost little. So a row is merged about once a tier, and the number of runs stays logarithmic.
+//! In memory ([`pick`]) runs are ranked in tiers by size, each `fan_in` times the one below. A window of
+//! adjacent runs is merged when it holds `fan_in` runs of its largest tier; smaller ones among them go
+//! along, as they cost little. So a row is merged about once a tier, and the number of runs stays
+//! logarithmic. Sizes that alternate could still leave many small runs between large ones: then the
+//! cheapest window is merged whatever its tiers.
 //!
-//! Merging is eager only up to a size, since a merge keeps its inputs resident and its thread busy in
-//! proportion to them, while what another tier less saves a lookup is one run's filters. Larger
-//! results are made only where there are more than [`RUNS_MAX`] runs. Sizes that alternate could
-//! still leave many small runs between large ones: then the cheapest window is merged whatever its
-//! tiers.
+//! Run files are merged as late as may be while more of them come ([`pick_needed`]): what one file less
+//! saves a lookup is a look at its filters, while a merge takes the processor and the disk from those who
+//! wait for their writes. So it is done in one go for as many files as one merge takes and one file may
+//! hold, and a row is rewritten once. When no more files come ([`pick_settling`]), they are merged into
+//! as few as that pays for: each merge at least doubles the size of the largest run that it takes, so that
+//! a row is rewritten once for each doubling at most, however often it is tried.
 //!
 //! Runs that are mostly deleted are a matter of their own ([`worn`]): a scan passes over each tombstone
 //! and what it deletes, and only a merge of the oldest runs takes both away.
@@ -16,9 +19,8 @@
 use crate::merge::MERGE_RUNS_MAX;
 use std::ops::Range;
 
-/// Above this many runs that are not busy, something is merged even where no tier is full, or only with
-/// a result larger than those that are merged eagerly. The others do not count: whoever merges runs in
-/// memory can do nothing about the number of files.
+/// Above this many runs that are not busy, something is merged in memory even where no tier is full. The
+/// others do not count: whoever merges runs in memory can do nothing about the number of files.
 pub const RUNS_MAX: usize = 48;
 
 /// What the policy needs to know of a run.
@@ -30,31 +32,56 @@ pub struct Candidate {
     pub busy: bool,
 }
 
-/// Most rows of a merge's result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// While there are few runs.
-    pub eager: usize,
-    /// At all.
-    pub at_all: usize,
-}
-
 fn tier(rows: usize, fan_in: usize) -> u32 {
     rows.max(1).ilog(fan_in)
 }
 
-/// The window of runs to merge next, if any.
-pub fn pick(runs: &[Candidate], fan_in: usize, limits: Limits) -> Option<Range<usize>> {
+/// The window of runs in memory to merge next, if any, into one of at most `rows_max` rows.
+pub fn pick(runs: &[Candidate], fan_in: usize, rows_max: usize) -> Option<Range<usize>> {
     let mut tiers: Vec<u32> = runs.iter().filter(|run| !run.busy).map(|run| tier(run.rows, fan_in)).collect();
     tiers.sort_unstable();
     tiers.dedup();
-    let full = |rows_max| tiers.iter().find_map(|t| full_tier(runs, fan_in, *t, rows_max));
-    full(limits.eager).or_else(|| {
-        if runs.iter().filter(|run| !run.busy).count() <= RUNS_MAX {
-            return None;
-        }
-        full(limits.at_all).or_else(|| cheapest(runs, fan_in, limits.at_all))
+    tiers.iter().find_map(|t| full_tier(runs, fan_in, *t, rows_max)).or_else(|| {
+        let many = runs.iter().filter(|run| !run.busy).count() > RUNS_MAX;
+        if many { cheapest(runs, fan_in, rows_max) } else { None }
     })
+}
+
+/// The window of run files to merge next while more of them come, if any: where there are more than
+/// `runs_max` of at most half of `rows_max` rows. Larger ones do not count, since two of them may be too
+/// large for one.
+pub fn pick_needed(runs: &[Candidate], runs_max: usize, rows_max: usize) -> Option<Range<usize>> {
+    let small = runs.iter().filter(|run| !run.busy && run.rows <= rows_max / 2).count();
+    if small <= runs_max { None } else { widest(runs, rows_max, |_, _| true) }
+}
+
+/// The window of run files to merge next when no more of them come, if any.
+pub fn pick_settling(runs: &[Candidate], rows_max: usize) -> Option<Range<usize>> {
+    widest(runs, rows_max, |rows, largest| rows >= 2 * largest)
+}
+
+/// Of the windows that hold at most `rows_max` rows and pay (by their rows, and those of their largest
+/// run), the one of the most runs; of those the one of the fewest rows.
+fn widest(runs: &[Candidate], rows_max: usize, pays: impl Fn(usize, usize) -> bool) -> Option<Range<usize>> {
+    let mut best: Option<(usize, Range<usize>)> = None;
+    for start in 0..runs.len() {
+        let (mut rows, mut largest) = (0, 0);
+        for (i, run) in runs.iter().enumerate().skip(start).take(MERGE_RUNS_MAX) {
+            rows += run.rows;
+            largest = run.rows.max(largest);
+            if run.busy || rows > rows_max {
+                break;
+            }
+            let len = i + 1 - start;
+            let better = best
+                .as_ref()
+                .is_none_or(|(least, best)| len > best.len() || len == best.len() && rows < *least);
+            if len > 1 && better && pays(rows, largest) {
+                best = Some((rows, start..i + 1));
+            }
+        }
+    }
+    best.map(|(_, window)| window)
 }
 
 /// The widest window of the oldest runs of whose rows a quarter are tombstones, so that a merge may
@@ -117,28 +144,54 @@ mod tests {
     use proptest::prelude::*;
 
     const FAN_IN: usize = 4;
-    const UNLIMITED: Limits = Limits { eager: usize::MAX, at_all: usize::MAX };
+    const FILES_MAX: usize = 40;
+    const ROWS_MAX: usize = 640;
 
     /// Runs left when sizes arrive one after the other, and rows rewritten by merging.
-    fn simulate(sizes: &[usize], limits: Limits) -> (Vec<Candidate>, usize) {
+    fn simulate(
+        sizes: &[usize],
+        rows_max: usize,
+        pick: impl Fn(&[Candidate]) -> Option<Range<usize>>,
+    ) -> (Vec<Candidate>, usize) {
         let mut runs: Vec<Candidate> = Vec::new();
         let mut rewritten = 0;
         for rows in sizes {
             runs.push(Candidate { rows: *rows, busy: false });
-            while let Some(window) = pick(&runs, FAN_IN, limits) {
-                let rows = runs[window.clone()].iter().map(|run| run.rows).sum();
-                assert!((2..=MERGE_RUNS_MAX).contains(&window.len()) && rows <= limits.at_all);
-                assert!(rows <= limits.eager || runs.len() > RUNS_MAX);
-                rewritten += rows;
-                runs.splice(window, [Candidate { rows, busy: false }]);
-            }
+            rewritten += merge_all(&mut runs, rows_max, &pick);
         }
         (runs, rewritten)
     }
 
+    fn merge_all(
+        runs: &mut Vec<Candidate>,
+        rows_max: usize,
+        pick: impl Fn(&[Candidate]) -> Option<Range<usize>>,
+    ) -> usize {
+        let mut rewritten = 0;
+        while let Some(window) = pick(runs) {
+            let rows = runs[window.clone()].iter().map(|run| run.rows).sum();
+            assert!((2..=MERGE_RUNS_MAX).contains(&window.len()) && rows <= rows_max);
+            rewritten += rows;
+            runs.splice(window, [Candidate { rows, busy: false }]);
+        }
+        rewritten
+    }
+
+    fn in_memory(runs: &[Candidate]) -> Option<Range<usize>> {
+        pick(runs, FAN_IN, usize::MAX)
+    }
+
+    fn needed(runs: &[Candidate]) -> Option<Range<usize>> {
+        pick_needed(runs, FILES_MAX, ROWS_MAX)
+    }
+
+    fn settling(runs: &[Candidate]) -> Option<Range<usize>> {
+        pick_settling(runs, ROWS_MAX)
+    }
+
     #[test]
     fn equal_commits_cost_one_merge_a_tier() {
-        let (runs, rewritten) = simulate(&vec![1; 20_000], UNLIMITED);
+        let (runs, rewritten) = simulate(&vec![1; 20_000], usize::MAX, in_memory);
         assert!(runs.len() <= FAN_IN * 8, "{} runs", runs.len());
         assert!(rewritten <= 20_000 * 8, "{rewritten} rows rewritten");
     }
@@ -147,11 +200,13 @@ mod tests {
     fn busy_runs_are_left_alone() {
         let run = |busy| Candidate { rows: 1, busy };
         let runs = [run(false), run(false), run(true), run(false), run(false), run(false)];
-        let at_most = |rows| Limits { eager: rows, at_all: rows };
-        assert_eq!(pick(&runs, FAN_IN, at_most(100)), None);
+        assert_eq!(pick(&runs, FAN_IN, 100), None);
+        assert_eq!(pick_settling(&runs, 100), Some(3..6));
+        assert_eq!(pick_needed(&runs, 4, 100), Some(3..6));
+        assert_eq!(pick_needed(&runs, 5, 100), None);
         let runs = [run(true), run(false), run(false), run(false), run(false)];
-        assert_eq!(pick(&runs, FAN_IN, at_most(100)), Some(1..5));
-        assert_eq!(pick(&runs, FAN_IN, at_most(3)), None);
+        assert_eq!(pick(&runs, FAN_IN, 100), Some(1..5));
+        assert_eq!(pick(&runs, FAN_IN, 3), None);
     }
 
     #[test]
@@ -164,19 +219,21 @@ mod tests {
             runs.push(Candidate { rows: FAN_IN.pow(5), busy: false });
             runs.extend(group.iter().map(|rows| Candidate { rows: *rows, busy: false }));
         }
-        let window = pick(&runs, 8, UNLIMITED).unwrap();
-        assert!(window.len() <= MERGE_RUNS_MAX, "{window:?}");
-        let window = pick(&runs, 7, UNLIMITED).unwrap();
-        assert!(window.len() <= MERGE_RUNS_MAX, "{window:?}");
+        for window in
+            [pick(&runs, 8, usize::MAX), pick(&runs, 7, usize::MAX), pick_settling(&runs, usize::MAX)]
+        {
+            let window = window.unwrap();
+            assert!(window.len() <= MERGE_RUNS_MAX, "{window:?}");
+        }
     }
 
     #[test]
     fn runs_of_another_merger_do_not_count() {
         let mut runs = vec![Candidate { rows: 1_000_000, busy: true }; 2 * RUNS_MAX];
         runs.extend([Candidate { rows: 1, busy: false }; FAN_IN - 1]);
-        assert_eq!(pick(&runs, FAN_IN, UNLIMITED), None);
+        assert_eq!(in_memory(&runs), None);
         runs.push(Candidate { rows: 1, busy: false });
-        assert_eq!(pick(&runs, FAN_IN, UNLIMITED), Some(2 * RUNS_MAX..2 * RUNS_MAX + FAN_IN));
+        assert_eq!(in_memory(&runs), Some(2 * RUNS_MAX..2 * RUNS_MAX + FAN_IN));
     }
 
     #[test]
@@ -200,27 +257,46 @@ mod tests {
     }
 
     #[test]
-    fn large_results_are_made_only_where_there_are_too_many_runs() {
-        let limits = Limits { eager: 16, at_all: 64 };
-        // Fewer by what is not merged yet: three of each of the two tiers below.
-        let few = RUNS_MAX - 6;
-        let (runs, rewritten) = simulate(&vec![1; 16 * few], limits);
-        assert_eq!((runs.len(), rewritten), (few, 16 * few * 2));
-        assert!(runs.iter().all(|run| run.rows == 16));
-        let (runs, _) = simulate(&vec![1; 16 * (RUNS_MAX + 1)], limits);
-        assert!(runs.len() <= RUNS_MAX);
-        assert_eq!(runs[0].rows, 64);
+    fn while_files_come_a_row_is_rewritten_once() {
+        for files in [FILES_MAX, 400, 4000, 40_000] {
+            let (runs, rewritten) = simulate(&vec![10; files], ROWS_MAX, needed);
+            assert!(rewritten <= 10 * files, "{rewritten} of {} rows rewritten", 10 * files);
+            let small = runs.iter().filter(|run| run.rows == 10).count();
+            assert!(small <= FILES_MAX);
+            // The others are large enough.
+            let large = runs.len() - small;
+            assert!(large * (FILES_MAX * 10) <= 10 * files, "{large} large ones of {files}");
+        }
+    }
+
+    #[test]
+    fn what_has_settled_stays_as_it_is() {
+        let (mut runs, _) = simulate(&[10; 4000], ROWS_MAX, needed);
+        let rewritten = merge_all(&mut runs, ROWS_MAX, settling);
+        assert!(rewritten <= 40_000, "{rewritten}");
+        // 40 000 rows, at most 640 in a file.
+        assert!(runs.len() <= 40_000 / (ROWS_MAX / 2), "{} runs", runs.len());
+        // One file after the other, with pauses: each row goes along with each doubling.
+        let (runs, rewritten) = simulate(&[10; 4000], ROWS_MAX, settling);
+        assert!(runs.len() <= 40_000 / (ROWS_MAX / 2) + 6, "{} runs", runs.len());
+        assert!(rewritten <= 6 * 40_000, "{rewritten}");
     }
 
     proptest! {
         #[test]
         fn runs_stay_bounded_whatever_the_sizes(
-            sizes in vec(prop_oneof![Just(1usize), 1usize..100, Just(1_000_000)], 1..600),
-            eager in prop_oneof![Just(usize::MAX), 1usize..1000],
+            sizes in vec(prop_oneof![Just(1usize), 1usize..100, Just(ROWS_MAX)], 1..600),
         ) {
-            let (runs, _) = simulate(&sizes, Limits { eager, ..UNLIMITED });
+            let total = sizes.iter().sum::<usize>();
+            let (runs, _) = simulate(&sizes, usize::MAX, in_memory);
             prop_assert!(runs.len() <= RUNS_MAX, "{} runs", runs.len());
-            prop_assert_eq!(runs.iter().map(|run| run.rows).sum::<usize>(), sizes.iter().sum::<usize>());
+            prop_assert_eq!(runs.iter().map(|run| run.rows).sum::<usize>(), total);
+            let (runs, _) = simulate(&sizes, ROWS_MAX, needed);
+            let mergeable = runs.windows(2).filter(|pair| pair[0].rows + pair[1].rows <= ROWS_MAX).count();
+            let small = runs.iter().filter(|run| run.rows <= ROWS_MAX / 2).count();
+            prop_assert!(small <= FILES_MAX || mergeable == 0, "{} small runs", small);
+            let (runs, _) = simulate(&sizes, ROWS_MAX, settling);
+            prop_assert_eq!(runs.iter().map(|run| run.rows).sum::<usize>(), total);
         }
     }
 }

@@ -169,7 +169,7 @@ fn replay(shared: &Arc<Shared>, log: &Log) -> Result<u64, StoreError> {
         shared.list.publish(vec![Arc::new(run)], last);
         shared.list.tidy(shared.options.memory_fan_in, shared.options.tidy_rows_max);
         if shared.memory_weight() >= shared.options.memory_rows_max && !disk_is_full {
-            match Maintainer::new(Arc::clone(shared)).step() {
+            match Maintainer::new(Arc::clone(shared)).split().0.step() {
                 // No reason not to start: what was not sealed fitted into memory before, but for the
                 // last group.
                 Err(error) if error.is_full() => disk_is_full = true,

@@ -2,7 +2,7 @@
 
 use crate::column::Column;
 use crate::filter;
-use crate::order::{Order, Prefix, Row};
+use crate::order::{Key, Order, Row};
 use crate::search::Sorted;
 use cidstore_types::{Pattern, Seq, Triple, TripleHash, TripleRecord};
 use std::ops::Range;
@@ -23,6 +23,11 @@ pub struct Rows {
     pub pos: Column<u32>,
     /// Row numbers in `Order::Osp`.
     pub osp: Column<u32>,
+    /// The predicates, ascending, each once; empty where nobody has listed them. There are few of them
+    /// mostly, each with a multitude of rows, so that a search for one finds nothing to go by.
+    pub predicates: Column<[u8; 32]>,
+    /// End of each predicate's rows in `pos`; they begin where those of the one before end.
+    pub predicate_end: Column<u32>,
 }
 
 impl Rows {
@@ -35,19 +40,40 @@ impl Rows {
         }
     }
 
-    /// Positions, in the prefix's order, of the rows that have it.
-    pub fn range(&self, prefix: &Prefix) -> Range<usize> {
-        if prefix.bytes().is_empty() {
-            return 0..self.spo.len();
+    /// Position, in the order, of the first row whose key is not less than `key`.
+    pub fn lower_bound(&self, order: Order, key: &Key) -> usize {
+        let (sorted, among) = self.among(order, key);
+        sorted.lower_bound(key, among)
+    }
+
+    /// Position, in the order, after the last row whose key is not greater than `key`.
+    pub fn upper_bound(&self, order: Order, key: &Key) -> usize {
+        let (sorted, among) = self.among(order, key);
+        sorted.upper_bound(key, among)
+    }
+
+    /// The rows in an order, and the positions outside of which is no place for `key`.
+    fn among(&self, order: Order, key: &Key) -> (Sorted<'_>, Range<usize>) {
+        let sorted = self.sorted(order);
+        if order != Order::Pos || self.predicates.is_empty() {
+            return (sorted, 0..sorted.len());
         }
-        let sorted = self.sorted(prefix.order);
-        let start = sorted.lower_bound(&prefix.least());
-        start..sorted.upper_bound_from(&prefix.greatest(), start)
+        let (listed, after) =
+            match self.predicates.binary_search_by(|predicate| predicate[..].cmp(&key[..32])) {
+                Ok(at) => (at, at + 1),
+                Err(at) => (at, at),
+            };
+        // What a damaged file says is bounded by what there is.
+        let end = |at: usize| {
+            self.predicate_end.get(at).map_or(sorted.len(), |end| (*end as usize).min(sorted.len()))
+        };
+        let start = if listed == 0 { 0 } else { end(listed - 1) };
+        (sorted, start..if after == listed { start } else { end(listed).max(start) })
     }
 
     /// Row number of a triple.
     pub fn find(&self, triple: &Triple) -> Option<usize> {
-        let at = Sorted::rows(&self.spo).lower_bound(&triple.0);
+        let at = self.lower_bound(Order::Spo, &triple.0);
         (self.spo.get(at) == Some(&triple.0)).then_some(at)
     }
 }
@@ -165,8 +191,8 @@ impl Run {
         self.file.is_none()
     }
 
-    /// Tells that the pages of its file need not stay resident, but for the filters: every lookup
-    /// asks them, and they are small.
+    /// Tells that the pages of its file need not stay resident, but for filters and predicates: every
+    /// lookup asks them, and they are small.
     pub fn release_mapped(&self) {
         for rows in [&self.triples, &self.tombstones] {
             rows.spo.release();
@@ -195,6 +221,7 @@ impl Run {
             + self.filters.subject.len()
             + self.filters.predicate_object.len()
             + self.filters.object.len()
+            + self.triples.predicates.len() * 36
     }
 
     /// How many rows it counts for where memory, work or space are bounded: its rows, or as many as

@@ -118,6 +118,8 @@ pub(crate) fn seal(place: &Place<'_>, merge: &Merge<'_>, id: u64) -> Result<(Run
         (ColumnId::FilterSubject, indexes.filters[0].len()),
         (ColumnId::FilterPredicateObject, indexes.filters[1].len()),
         (ColumnId::FilterObject, indexes.filters[2].len()),
+        (ColumnId::Predicate, indexes.predicates.listed.len()),
+        (ColumnId::PredicateEnd, indexes.predicates.end.len()),
     ];
     for (column, len) in lens {
         spec.columns[column] = ColumnSpec { len: len as u64, crc32c: 0 };
@@ -146,6 +148,8 @@ pub(crate) fn seal(place: &Place<'_>, merge: &Merge<'_>, id: u64) -> Result<(Run
         output.column(ColumnId::FilterSubject, [&indexes.filters[0]])?;
         output.column(ColumnId::FilterPredicateObject, [&indexes.filters[1]])?;
         output.column(ColumnId::FilterObject, [&indexes.filters[2]])?;
+        output.column(ColumnId::Predicate, &indexes.predicates.listed)?;
+        output.column(ColumnId::PredicateEnd, le_bytes(&indexes.predicates.end))?;
         Ok(())
     });
     let head = match result {
@@ -295,6 +299,8 @@ pub(crate) fn open(place: &Place<'_>, entry: &RunEntry, id: u64) -> Result<Run, 
             spo: columns.get(ColumnId::Triples)?,
             pos: columns.get(ColumnId::Pos)?,
             osp: columns.get(ColumnId::Osp)?,
+            predicates: columns.get(ColumnId::Predicate)?,
+            predicate_end: columns.get(ColumnId::PredicateEnd)?,
         },
         created_at: columns.get(ColumnId::CreatedAt)?,
         hash_prefix: columns.get(ColumnId::HashPrefix)?,
@@ -308,6 +314,7 @@ pub(crate) fn open(place: &Place<'_>, entry: &RunEntry, id: u64) -> Result<Run, 
             spo: columns.get(ColumnId::Tombstones)?,
             pos: columns.get(ColumnId::TombstonePos)?,
             osp: columns.get(ColumnId::TombstoneOsp)?,
+            ..Rows::default()
         },
         filters: Filters {
             subject: columns.get(ColumnId::FilterSubject)?,

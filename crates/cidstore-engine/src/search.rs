@@ -1,18 +1,20 @@
 //! Finding a key among sorted rows: interpolation, guarded by bisection.
 //!
-//! CIDs are mostly hashes, so a guess by value lands close; but 2-lane CIDs share 16 leading zero
-//! bytes and small ones share 31, so the guess is made on the eight bytes after what the current
-//! bounds have in common. Among n uniform values it is off by about √n rows; a second guess, from
-//! there, by about the square root of that; a third look a little further on the other side of the
-//! key leaves a short range. So few pages are touched, which in a mapped file is what costs. Where
-//! values are not uniform that fails, and a fourth look halves the range whatever they are: skew may
-//! cost speed, never correctness, nor more than about 4 log2 n looks.
+//! What a look costs is waiting for memory: a row, and in a permuted order its number before it. So
+//! the search goes by two rows that it has seen, one before the key and one that is not, and guesses
+//! from the 64 bits of them that come after what they have in common: CIDs are mostly hashes, but
+//! 2-lane CIDs share 16 leading zero bytes and small ones share 31. Among n uniform values a guess is
+//! off by about √n rows; a second guess, from there, by about the square root of that; a third look a
+//! little further on the other side of the key leaves a short range. Where values are not uniform that
+//! fails, and a fourth look halves the range whatever they are: skew may cost speed, never
+//! correctness, nor more than about 4 log2 n looks.
 
 use crate::order::{Key, Order, Row};
 use std::cmp::Ordering;
+use std::ops::Range;
 
-/// Below this many rows a range is bisected without guessing.
-const GUESS_ROWS_MIN: usize = 32;
+/// Rows no further from each other than this are bisected without guessing.
+const GUESS_GAP_MIN: usize = 4;
 
 /// Rows sorted in an order, the rows themselves or a permutation of them.
 #[derive(Clone, Copy)]
@@ -59,9 +61,16 @@ impl<'a> Sorted<'a> {
         self.row_numbered(self.row_number(position))
     }
 
-    /// Position of the first row whose key is not less than `key`.
-    pub fn lower_bound(&self, key: &Key) -> usize {
-        self.partition(key, Ordering::Less, 0, self.len())
+    /// Position of the first row whose key is not less than `key`, or the end, given that the answer is
+    /// within `among`.
+    pub fn lower_bound(&self, key: &Key, among: Range<usize>) -> usize {
+        self.partition(key, Ordering::Less, among.start, among.end)
+    }
+
+    /// Position after the last row whose key is not greater than `key`, given that the answer is within
+    /// `among`.
+    pub fn upper_bound(&self, key: &Key, among: Range<usize>) -> usize {
+        self.partition(key, Ordering::Equal, among.start, among.end)
     }
 
     /// Position after the last row whose key is not greater than `key`, given that the answer is
@@ -79,55 +88,93 @@ impl<'a> Sorted<'a> {
     }
 
     /// Position, within `low..high`, of the first row that compares greater than `bar` with `key`.
-    fn partition(&self, key: &Key, bar: Ordering, mut low: usize, mut high: usize) -> usize {
-        let before = |at: usize| self.order.compare(self.row(at), key) <= bar;
-        // Narrows the range by what the row at `at` says.
-        let look = |at: usize, low: &mut usize, high: &mut usize| {
-            let is_before = before(at);
-            if is_before {
-                *low = at + 1;
-            } else {
-                *high = at;
-            }
+    fn partition(&self, key: &Key, bar: Ordering, low: usize, high: usize) -> usize {
+        if low == high {
+            return low;
+        }
+        let look = |at: usize| {
+            let row = self.row(at);
+            (row, self.order.compare(row, key) <= bar)
+        };
+        let (first, first_is_before) = look(low);
+        if !first_is_before {
+            return low;
+        }
+        let (last, last_is_before) = look(high - 1);
+        if last_is_before {
+            return high;
+        }
+        let mut between = Between { before: (low, first), after: (high - 1, last) };
+        let narrow = |between: &mut Between<'a>, at: usize| {
+            let (row, is_before) = look(at);
+            *(if is_before { &mut between.before } else { &mut between.after }) = (at, row);
             is_before
         };
-        while high - low >= GUESS_ROWS_MIN {
-            let first = self.guess(key, low, high);
-            look(first, &mut low, &mut high);
-            if low == high {
+        while between.gap() > GUESS_GAP_MIN {
+            let first = between.guess(self.order, key);
+            narrow(&mut between, first);
+            if between.gap() == 1 {
                 break;
             }
-            let second = self.guess(key, low, high);
+            let second = between.guess(self.order, key);
             // Rows with a part in common come in groups, which makes the error several times larger.
-            let error = 4 * first.abs_diff(second).isqrt() + 16;
-            let bracketed = if look(second, &mut low, &mut high) {
-                low + error < high && !look(low + error, &mut low, &mut high)
-            } else {
-                low + error < high && look(high - error, &mut low, &mut high)
-            };
-            if !bracketed && low < high {
-                look(low + (high - low) / 2, &mut low, &mut high);
+            let error = 4 * first.abs_diff(second).isqrt() + 4;
+            let second_is_before = narrow(&mut between, second);
+            let beyond = if second_is_before { second + error } else { second.saturating_sub(error) };
+            let bracketed = between.holds(beyond) && narrow(&mut between, beyond) != second_is_before;
+            if !bracketed && between.gap() > 1 {
+                let middle = between.middle();
+                narrow(&mut between, middle);
             }
         }
-        while low < high {
-            look(low + (high - low) / 2, &mut low, &mut high);
+        while between.gap() > 1 {
+            let middle = between.middle();
+            narrow(&mut between, middle);
         }
-        low
+        between.after.0
+    }
+}
+
+/// Two rows, by position, that a search has seen: one that is before the place looked for, and one
+/// that is not.
+struct Between<'a> {
+    before: (usize, &'a Row),
+    after: (usize, &'a Row),
+}
+
+impl Between<'_> {
+    /// How far they are from each other. At 1 the place is found.
+    fn gap(&self) -> usize {
+        self.after.0 - self.before.0
     }
 
-    /// A position within `low..high` where the key would stand if keys were spread evenly.
-    fn guess(&self, key: &Key, low: usize, high: usize) -> usize {
-        let first = self.order.key(self.row(low));
-        let last = self.order.key(self.row(high - 1));
-        let at = first.iter().zip(&last).take_while(|(a, b)| a == b).count().min(first.len() - 8);
-        let lane = |key: &Key| u64::from_be_bytes(key[at..at + 8].try_into().expect("8 bytes"));
-        if key[..at] != first[..at] {
-            return if key[..at] < first[..at] { low } else { high - 1 };
-        }
-        let (first, last, key) = (lane(&first), lane(&last), lane(key));
-        let offset = key.clamp(first, last.max(first)) - first;
-        let share = offset as f64 / (last.saturating_sub(first) as f64 + 1.0);
-        low + ((share * (high - low) as f64) as usize).min(high - low - 1)
+    /// Whether a position is between them.
+    fn holds(&self, at: usize) -> bool {
+        self.before.0 < at && at < self.after.0
+    }
+
+    fn middle(&self) -> usize {
+        usize::midpoint(self.before.0, self.after.0)
+    }
+
+    /// The position between them where the key would stand if keys were spread evenly. It stands
+    /// between theirs, so that it begins with what they have in common.
+    fn guess(&self, order: Order, key: &Key) -> usize {
+        let (low, high) = (self.before.1, self.after.1);
+        let differ = |i: &usize| order.word(low, *i) != order.word(high, *i);
+        let Some(at) = (0..Order::WORDS).find(differ) else { return self.middle() };
+        let common = (order.word(low, at) ^ order.word(high, at)).leading_zeros();
+        // The 64 bits after the common ones.
+        let bits = |word: &dyn Fn(usize) -> u64| {
+            let rest = if at + 1 < Order::WORDS { word(at + 1) } else { 0 };
+            ((u128::from(word(at)) << 64 | u128::from(rest)) << common >> 64) as u64
+        };
+        let of_row = |row: &Row| bits(&|i| order.word(row, i));
+        let word = |i: usize| u64::from_be_bytes(key[8 * i..8 * i + 8].try_into().expect("8 bytes"));
+        let (low, high, key) = (of_row(low), of_row(high), bits(&word));
+        let share = key.saturating_sub(low) as f64 / high.saturating_sub(low).max(1) as f64;
+        let at = self.before.0 + (share * self.gap() as f64) as usize;
+        at.clamp(self.before.0 + 1, self.after.0 - 1)
     }
 }
 
@@ -167,9 +214,11 @@ mod tests {
                 for row in rows.iter().chain(&other).take(40) {
                     let key = order.key(row);
                     let low = keys.partition_point(|k| *k < key);
-                    prop_assert_eq!(sorted.lower_bound(&key), low);
+                    prop_assert_eq!(sorted.lower_bound(&key, 0..rows.len()), low);
                     let high = keys.partition_point(|k| *k <= key);
                     prop_assert_eq!(sorted.upper_bound_from(&key, low), high);
+                    prop_assert_eq!(sorted.upper_bound(&key, 0..rows.len()), high);
+                    prop_assert_eq!(sorted.lower_bound(&key, low..low), low);
                     prop_assert_eq!(sorted.upper_bound_from(&key, 0), high);
                 }
             }

@@ -4,6 +4,7 @@ use crate::kway::{Front, KWay};
 use crate::order::{Key, Order, Prefix};
 use crate::pace::{GivenUp, GoOn, Looked, Pace};
 use crate::run::{Probe, Run, Verdict};
+use crate::search::Sorted;
 use cidstore_types::{Pattern, Seq, Triple, TripleHash, TripleRecord};
 use std::sync::Arc;
 
@@ -103,7 +104,7 @@ impl Snapshot {
         let prefix = Prefix::of(pattern);
         let after = cursor.map(|cursor| decode_cursor(&prefix, cursor)).transpose()?;
         let mut page = Page { as_of: self.as_of, records: records.then(Vec::new), ..Page::default() };
-        let mut matches = Matches::new(self, pattern, &prefix, after.as_ref());
+        let mut matches = Matches::new(prefix.clone(), self.ranges(pattern, &prefix, after.as_ref()));
         // A borrow of its own: what is lent to `Pace` must not be lent for longer than it lives.
         let mut go_on = |looked: Looked| go_on(looked);
         let mut pace = Pace::new(prefix.order, &mut go_on);
@@ -139,10 +140,14 @@ impl Snapshot {
     /// are one range of one run, they are counted without being looked at.
     pub fn count_while(&self, pattern: &Pattern, go_on: &mut GoOn<'_>) -> Option<u64> {
         let prefix = Prefix::of(pattern);
-        let mut matches = Matches::new(self, pattern, &prefix, None);
-        if let Some(count) = matches.len_if_single() {
-            return Some(count);
+        let ranges = self.ranges(pattern, &prefix, None);
+        match &ranges[..] {
+            [] => return Some(0),
+            [range] if range.tombstones => return Some(0),
+            [range] => return Some(range.len(&prefix)),
+            _ => {}
         }
+        let mut matches = Matches::new(prefix.clone(), ranges);
         let mut go_on = |looked: Looked| go_on(looked);
         let mut pace = Pace::new(prefix.order, &mut go_on);
         let mut count = 0;
@@ -151,6 +156,28 @@ impl Snapshot {
         }
         pace.end();
         Some(count)
+    }
+
+    /// Where the matches that come after `after` begin, in each run that has some.
+    fn ranges(&self, pattern: &Pattern, prefix: &Prefix, after: Option<&Key>) -> Vec<Matching<'_>> {
+        let probe = Probe::of(pattern);
+        // All filters first: their misses overlap, while those of a search wait for each other.
+        let runs: Vec<&Run> =
+            self.runs.iter().map(|run| &**run).filter(|run| run.may_mention(&probe)).collect();
+        let mut ranges = Vec::with_capacity(runs.len());
+        for run in runs {
+            for (rows, tombstones) in [(&run.triples, false), (&run.tombstones, true)] {
+                let sorted = rows.sorted(prefix.order);
+                let start = after.map_or_else(
+                    || rows.lower_bound(prefix.order, &prefix.least()),
+                    |after| rows.upper_bound(prefix.order, after),
+                );
+                if start < sorted.len() && prefix.is_of(sorted.row(start)) {
+                    ranges.push(Matching { run, tombstones, sorted, start });
+                }
+            }
+        }
+        ranges
     }
 
     /// Whether the triple is present.
@@ -176,47 +203,39 @@ impl Snapshot {
     }
 }
 
-/// The matches of a pattern, in order, each once, deleted ones left out.
+/// The rows of a run that match a prefix: those from `start` on, at least one.
+struct Matching<'a> {
+    run: &'a Run,
+    /// Whether they are its tombstones.
+    tombstones: bool,
+    sorted: Sorted<'a>,
+    start: usize,
+}
+
+impl Matching<'_> {
+    /// How many there are.
+    fn len(&self, prefix: &Prefix) -> u64 {
+        (self.sorted.upper_bound_from(&prefix.greatest(), self.start) - self.start) as u64
+    }
+}
+
+/// The matches of a prefix, in order, each once, deleted ones left out.
 struct Matches<'a> {
+    prefix: Prefix,
     /// By stream: the run, and whether the stream is of its tombstones.
     streams: Vec<(&'a Run, bool)>,
+    /// The rows from the first match of each stream on, also those behind its last one: to find that
+    /// before would take another search.
     merged: KWay<'a>,
-    /// Set when the matches are one range of triples.
-    single: Option<u64>,
+    /// A match was found: whatever has less in common with it than the prefix is behind the last one.
+    begun: bool,
 }
 
 impl<'a> Matches<'a> {
-    fn new(snapshot: &'a Snapshot, pattern: &Pattern, prefix: &Prefix, after: Option<&Key>) -> Self {
-        let mut streams = Vec::new();
-        let mut ranges = Vec::new();
-        let probe = Probe::of(pattern);
-        // All filters first: their misses overlap, while those of a search wait for each other.
-        let runs: Vec<&Run> =
-            snapshot.runs.iter().map(|run| &**run).filter(|run| run.may_mention(&probe)).collect();
-        for run in runs {
-            for (rows, tombstones) in [(&run.triples, false), (&run.tombstones, true)] {
-                let mut range = rows.range(prefix);
-                let sorted = rows.sorted(prefix.order);
-                if let Some(after) = after {
-                    let start = sorted.lower_bound(after);
-                    range.start = range.start.max(sorted.upper_bound_from(after, start));
-                }
-                if range.start < range.end {
-                    streams.push((run, tombstones));
-                    ranges.push((sorted, range));
-                }
-            }
-        }
-        let single = match (&ranges[..], &streams[..]) {
-            ([], _) => Some(0),
-            ([(_, range)], [(_, tombstones)]) => Some(if *tombstones { 0 } else { range.len() as u64 }),
-            _ => None,
-        };
-        Self { streams, merged: KWay::new(ranges), single }
-    }
-
-    fn len_if_single(&self) -> Option<u64> {
-        self.single
+    fn new(prefix: Prefix, ranges: Vec<Matching<'a>>) -> Self {
+        let streams = ranges.iter().map(|range| (range.run, range.tombstones)).collect();
+        let rows = ranges.iter().map(|range| (range.sorted, range.start..range.sorted.len()));
+        Self { prefix, streams, merged: KWay::new(rows), begun: false }
     }
 
     /// The next match: its run, and its row there.
@@ -226,6 +245,9 @@ impl<'a> Matches<'a> {
     fn next(&mut self, pace: &mut Pace<'_>) -> Result<Option<(&'a Run, Front<'a>)>, GivenUp> {
         loop {
             let Some(front) = self.merged.next_newest() else { return Ok(None) };
+            if std::mem::replace(&mut self.begun, true) && front.shared < self.prefix.bytes().len() {
+                return Ok(None);
+            }
             pace.looked(1 + self.merged.take_superseded())?;
             let (run, tombstones) = self.streams[front.stream];
             if !tombstones {

@@ -14,7 +14,7 @@ mod hook;
 #[path = "model/world.rs"]
 mod world;
 
-use cidstore_engine::{Durability, Step, changes};
+use cidstore_engine::{Durability, Merging, Step, changes};
 use cidstore_types::{Batch, Cid, Mutation, Op, Pattern, Triple};
 use expect::{Model, check_questions};
 use generate::{actions, mutations, patterns};
@@ -132,7 +132,7 @@ fn power_cut_at_every_operation() {
             for group in &history {
                 world.commit(group, durability);
                 world.store().tidy();
-                while !matches!(world.store().maintainer().step(), Ok(Step::Idle) | Err(_)) {}
+                while !matches!(world.store().maintainer().step(Merging::Needed), Ok(Step::Idle) | Err(_)) {}
             }
             finished = world.disk.sim.operations() - before <= step;
             cuts += 1;

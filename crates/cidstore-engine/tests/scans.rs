@@ -1,7 +1,7 @@
 //! Scans tell what they look at, and end where their caller has enough.
 
 use cidstore_disk::sim::SimDisk;
-use cidstore_engine::{Durability, Looked, Step, Store, StoreOptions};
+use cidstore_engine::{Durability, Looked, Merging, Step, Store, StoreOptions};
 use cidstore_types::{Batch, Cid, Mutation, Op, Pattern, Triple};
 use std::path::Path;
 use std::sync::Arc;
@@ -78,15 +78,15 @@ fn what_was_deleted_is_merged_away_by_and_by() {
     maintainer.checkpoint().unwrap();
     commit(&mut store, Op::Delete, 0..ROWS / 10);
     maintainer.checkpoint().unwrap();
-    assert_eq!(maintainer.step().unwrap(), Step::Idle, "not for so little");
+    assert_eq!(maintainer.step(Merging::Needed).unwrap(), Step::Idle, "not for so little");
     commit(&mut store, Op::Delete, 0..ROWS - 1);
     maintainer.checkpoint().unwrap();
-    assert_eq!(maintainer.step().unwrap(), Step::Merged { runs: 3, rows: 1 });
-    assert_eq!(maintainer.step().unwrap(), Step::Idle);
+    assert_eq!(maintainer.step(Merging::Needed).unwrap(), Step::Merged { runs: 3, rows: 1 });
+    assert_eq!(maintainer.step(Merging::Needed).unwrap(), Step::Idle);
     assert_eq!(store.reader().snapshot().query(&Pattern::ALL, 2, None, false).unwrap().rows, [row(ROWS - 1)]);
     commit(&mut store, Op::Delete, ROWS - 1..ROWS);
     maintainer.checkpoint().unwrap();
-    assert_eq!(maintainer.step().unwrap(), Step::Merged { runs: 2, rows: 0 });
+    assert_eq!(maintainer.step(Merging::Needed).unwrap(), Step::Merged { runs: 2, rows: 0 });
     assert_eq!(store.reader().snapshot().runs_len(), 0);
 }
 

@@ -3,7 +3,7 @@
 use cidstore_disk::sim::SimDisk;
 use cidstore_disk::{Disk, Open};
 use cidstore_engine::hdf5::{RunSource, read_run};
-use cidstore_engine::{Durability, OpenReport, Step, Store, StoreError, StoreOptions};
+use cidstore_engine::{Durability, Merging, OpenReport, Step, Store, StoreError, StoreOptions};
 use cidstore_types::{Batch, Cid, Mutation, Op, Pattern, Triple};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -69,7 +69,7 @@ fn no_damaged_column_is_merged_into_a_new_file() {
         let (mut store, _) = open(&disk, 0).unwrap();
         let mut maintainer = store.maintainer();
         insert(&mut store, 0..60).unwrap();
-        assert!(matches!(maintainer.step(), Ok(Step::Sealed { rows: 60, .. })));
+        assert!(matches!(maintainer.step(Merging::Settling), Ok(Step::Sealed { rows: 60, .. })));
         let file = Path::new("/data/cidstore.h5.runs/000001.h5");
         let folder = tempfile::tempdir().unwrap();
         let copy = folder.path().join("run.h5");
@@ -80,10 +80,10 @@ fn no_damaged_column_is_merged_into_a_new_file() {
         disk.flip_bit(file, (place.offset + place.bytes / 2) * 8);
         for i in 1..4 {
             insert(&mut store, i * 60..(i + 1) * 60).unwrap();
-            assert!(matches!(maintainer.step(), Ok(Step::Sealed { .. })));
+            assert!(matches!(maintainer.step(Merging::Settling), Ok(Step::Sealed { .. })));
         }
         let error = loop {
-            match maintainer.step() {
+            match maintainer.step(Merging::Settling) {
                 Ok(Step::Merged { .. }) => panic!("{column}: merged"),
                 Ok(_) => {}
                 Err(error) => break error.to_string(),
@@ -94,7 +94,7 @@ fn no_damaged_column_is_merged_into_a_new_file() {
         // It is left alone from now on, and told; the others are merged without it.
         for i in 4..10 {
             insert(&mut store, i * 60..(i + 1) * 60).unwrap();
-            while maintainer.step().unwrap() != Step::Idle {}
+            while maintainer.step(Merging::Settling).unwrap() != Step::Idle {}
         }
         assert!(disk.exists(file).unwrap());
         let stats = store.reader().stats();
@@ -164,7 +164,7 @@ fn wrong_catalog_costs_no_file() {
         insert(&mut store, last..last + 60).unwrap();
         last += 60;
         store.maintainer().checkpoint().unwrap();
-        store.maintainer().step().unwrap();
+        store.maintainer().step(Merging::Settling).unwrap();
         let sealed = store.reader().sealed_seq();
         store.wal().remove_before(sealed).unwrap();
     }
@@ -205,12 +205,12 @@ fn failed_seals_leave_nothing_behind() {
         let mut maintainer = store.maintainer();
         let before = disk.operations();
         disk.fail_nth(n, ErrorKind::StorageFull);
-        let _ = maintainer.step();
+        let _ = maintainer.step(Merging::Settling);
         if disk.operations() - before <= n {
             break;
         }
         maintainer.checkpoint().unwrap();
-        while maintainer.step().unwrap() != Step::Idle {}
+        while maintainer.step(Merging::Settling).unwrap() != Step::Idle {}
         assert_eq!(count(&store), 60);
         let runs = disk.list(Path::new("/data/cidstore.h5.runs")).unwrap();
         assert!(!runs.is_empty());

@@ -5,7 +5,7 @@
 //! number that a snapshot is as of tells exactly which batches it must hold, each whole.
 
 use cidstore_disk::RealDisk;
-use cidstore_engine::{Durability, Reader, Step, Store, StoreError, StoreOptions};
+use cidstore_engine::{Durability, Merging, Reader, Step, Store, StoreError, StoreOptions};
 use cidstore_types::{Batch, BatchRef, Cid, Mutation, Op, Pattern, Seq, Triple};
 use cidstore_wal::Log;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -160,8 +160,7 @@ fn every_state_that_a_reader_sees_is_one_between_two_groups() {
         memory_rows_max: 2000,
         memory_fan_in: 4,
         tidy_rows_max: 400,
-        file_fan_in: 3,
-        eager_rows_max: 8000,
+        small_files_max: 3,
         run_rows_max: 20_000,
         ..StoreOptions::default()
     };
@@ -173,7 +172,7 @@ fn every_state_that_a_reader_sees_is_one_between_two_groups() {
     thread::scope(|scope| {
         let (written, flushed, reader, log) = (&written, &flushed, &reader, &log);
         let sealing = scope.spawn(move || steps(written, || sealer.step()));
-        let merging = scope.spawn(move || steps(written, || merger.step()));
+        let merging = scope.spawn(move || steps(written, || merger.step(Merging::Needed)));
         for seed in 1..=3 {
             scope.spawn(move || read(reader, seed, written));
         }

@@ -2,7 +2,7 @@
 //! counts it.
 
 use cidstore_disk::sim::SimDisk;
-use cidstore_engine::{Durability, Step, Store, StoreOptions};
+use cidstore_engine::{Durability, Merging, Step, Store, StoreOptions};
 use cidstore_types::{Batch, Cid, Mutation, Op, Pattern, Triple};
 use std::path::Path;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ fn metadata_is_sealed_before_it_fills_memory() {
     let (mut rows, mut sealed) = (0, 0);
     for _ in 0..200 {
         if store.memory_is_ripe() {
-            assert!(matches!(maintainer.step().unwrap(), Step::Sealed { .. }));
+            assert!(matches!(maintainer.step(Merging::Needed).unwrap(), Step::Sealed { .. }));
             sealed += 1;
         }
         insert(&mut store, rows, BATCH_ROWS);
@@ -72,7 +72,7 @@ fn metadata_is_sealed_before_it_fills_memory() {
         assert!(stats.memory_bytes <= MEMORY_BYTES_MAX, "{stats:?}");
     }
     assert!(sealed > 10, "sealed {sealed} times");
-    while maintainer.step().unwrap() != Step::Idle {}
+    while maintainer.step(Merging::Needed).unwrap() != Step::Idle {}
     all_is_there(&store, rows);
 }
 
@@ -140,7 +140,7 @@ fn group_of_deletes_by_pattern_ends_where_memory_would_fill() {
         assert_eq!(outcomes.len(), expected);
         assert!(outcomes.iter().all(|outcome| outcome.as_ref().unwrap().affected == 600));
         rest = &rest[expected..];
-        while maintainer.step().unwrap() != Step::Idle {}
+        while maintainer.step(Merging::Needed).unwrap() != Step::Idle {}
     }
     assert_eq!(store.reader().snapshot().count(&Pattern::ALL), 0);
 }

@@ -121,13 +121,14 @@ impl Bell {
         }
     }
 
-    /// Waits for work at most that long.
-    pub fn wait(&self, at_most: Duration) {
+    /// Waits for work at most that long. Returns whether there is some.
+    pub fn wait(&self, at_most: Duration) -> bool {
         let rung = self.rung.lock().expect("a panic ends the process");
         let waited = self.condition.wait_timeout_while(rung, at_most, |rung| !*rung);
-        *waited.expect("a panic ends the process").0 = false;
+        let rung = std::mem::take(&mut *waited.expect("a panic ends the process").0);
         // A swap: who found the bell rung and left it did its work before, and the waiter sees that.
         self.hint.swap(false, Ordering::AcqRel);
+        rung
     }
 }
 

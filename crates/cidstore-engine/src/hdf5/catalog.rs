@@ -67,7 +67,7 @@ pub struct RunEntry {
 /// What the catalog says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Catalog {
-    /// Version of the format; at most [`FORMAT_VERSION`].
+    /// Version of the format, from 1 to [`FORMAT_VERSION`].
     pub format_version: u32,
     /// Identifies the store.
     pub store_id: [u8; 16],
@@ -151,8 +151,8 @@ type Contradiction = (&'static str, String, String);
 /// Checks that a catalog does not contradict itself.
 fn check(catalog: &Catalog) -> Result<(), Contradiction> {
     let wrong = |what, found: &dyn ToString, expected: String| Err((what, found.to_string(), expected));
-    if catalog.format_version != FORMAT_VERSION {
-        return wrong("format_version", &catalog.format_version, FORMAT_VERSION.to_string());
+    if !(1..=FORMAT_VERSION).contains(&catalog.format_version) {
+        return wrong("format_version", &catalog.format_version, format!("1 to {FORMAT_VERSION}"));
     }
     let mut ids = std::collections::HashSet::new();
     for run in &catalog.runs {
@@ -274,7 +274,7 @@ fn read(session: &Session<'_>, file: &Object<'_>) -> Result<Catalog, Hdf5Error> 
         return Err(session.mismatch("/@format", "the format", format!("{format:?}"), FORMAT));
     }
     let format_version = attributes.read_u32("format_version")?;
-    if format_version != FORMAT_VERSION {
+    if !(1..=FORMAT_VERSION).contains(&format_version) {
         return Err(Hdf5Error::Version {
             file: session.file(),
             found: format_version,

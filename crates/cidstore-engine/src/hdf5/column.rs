@@ -9,6 +9,8 @@ pub enum Kind {
     /// 96 bytes: compound `{subject, predicate, object}`, each `{high, high_mid, low_mid, low}` of
     /// big-endian u64.
     Triple,
+    /// 32 bytes: compound `{high, high_mid, low_mid, low}` of big-endian u64.
+    Cid,
     /// Little-endian IEEE-754 double, 8 bytes.
     F64,
     /// Little-endian u32.
@@ -24,6 +26,7 @@ impl Kind {
     pub const fn bytes(self) -> u64 {
         match self {
             Self::Triple => 96,
+            Self::Cid => 32,
             Self::F64 | Self::U64 => 8,
             Self::U32 => 4,
             Self::U8 => 1,
@@ -40,6 +43,8 @@ pub enum Length {
     Tombstones,
     /// One element for each triple that has metadata.
     MetadataRows,
+    /// One element for each predicate that is listed.
+    Predicates,
     /// A length of its own.
     Own,
 }
@@ -78,11 +83,15 @@ pub enum ColumnId {
     FilterPredicateObject,
     /// Bloom filter over objects of triples and tombstones.
     FilterObject,
+    /// The predicates of the triples, ascending, each once; empty where there are many.
+    Predicate,
+    /// End of each predicate's rows in `Pos`; they begin where those of the one before end.
+    PredicateEnd,
 }
 
 impl ColumnId {
     /// All of them, in file order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Triples,
         Self::Tombstones,
         Self::CreatedAt,
@@ -98,6 +107,8 @@ impl ColumnId {
         Self::FilterSubject,
         Self::FilterPredicateObject,
         Self::FilterObject,
+        Self::Predicate,
+        Self::PredicateEnd,
     ];
 
     /// Name of the dataset, relative to the file's root.
@@ -118,6 +129,8 @@ impl ColumnId {
             Self::FilterSubject => "filter/subject",
             Self::FilterPredicateObject => "filter/predicate_object",
             Self::FilterObject => "filter/object",
+            Self::Predicate => "index/predicate",
+            Self::PredicateEnd => "index/predicate_end",
         }
     }
 
@@ -125,6 +138,7 @@ impl ColumnId {
     pub const fn kind(self) -> Kind {
         match self {
             Self::Triples | Self::Tombstones => Kind::Triple,
+            Self::Predicate => Kind::Cid,
             Self::CreatedAt => Kind::F64,
             Self::Pos
             | Self::Osp
@@ -132,7 +146,8 @@ impl ColumnId {
             | Self::HashRow
             | Self::TombstonePos
             | Self::TombstoneOsp
-            | Self::MetadataRow => Kind::U32,
+            | Self::MetadataRow
+            | Self::PredicateEnd => Kind::U32,
             Self::MetadataEnd => Kind::U64,
             Self::MetadataText | Self::FilterSubject | Self::FilterPredicateObject | Self::FilterObject => {
                 Kind::U8
@@ -148,6 +163,7 @@ impl ColumnId {
             }
             Self::Tombstones | Self::TombstonePos | Self::TombstoneOsp => Length::Tombstones,
             Self::MetadataRow | Self::MetadataEnd => Length::MetadataRows,
+            Self::Predicate | Self::PredicateEnd => Length::Predicates,
             Self::MetadataText | Self::FilterSubject | Self::FilterPredicateObject | Self::FilterObject => {
                 Length::Own
             }
@@ -161,7 +177,16 @@ impl ColumnId {
             Length::Rows => Self::Triples,
             Length::Tombstones => Self::Tombstones,
             Length::MetadataRows => Self::MetadataRow,
+            Length::Predicates => Self::Predicate,
             Length::Own => self,
+        }
+    }
+
+    /// The first version of the format that has it; in files of older ones it is empty.
+    pub const fn since(self) -> u32 {
+        match self {
+            Self::Predicate | Self::PredicateEnd => 2,
+            _ => 1,
         }
     }
 
@@ -185,6 +210,8 @@ impl ColumnId {
                 "Bloom filter over predicate and object of /triples and /tombstones"
             }
             Self::FilterObject => "Bloom filter over the objects of /triples and /tombstones",
+            Self::Predicate => "predicates of /triples, ascending, each once; empty where there are many",
+            Self::PredicateEnd => "end of each predicate's rows in pos; they begin at the end before",
         }
     }
 }

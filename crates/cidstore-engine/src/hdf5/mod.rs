@@ -44,8 +44,8 @@ pub use run_file::{
 use ::hdf5_sys::h5::H5get_libversion;
 
 /// Version of the formats of run files and of the catalog that this program writes, and the newest
-/// it reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// it reads. It reads all before.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Every column begins at a multiple of this many bytes: a page, so that mapped columns share none.
 pub const ALIGNMENT_BYTES: u64 = 4096;

@@ -25,7 +25,7 @@ const CREATED_BY_BYTES_MAX: usize = 256;
 /// What a run file says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunAttributes {
-    /// Version of the format; at most [`FORMAT_VERSION`].
+    /// Version of the format, from 1 to [`FORMAT_VERSION`].
     pub format_version: u32,
     /// The store that it belongs to.
     pub store_id: [u8; 16],
@@ -253,7 +253,12 @@ fn allocate(session: &Session<'_>, path: &std::ffi::CStr) -> Result<(), Hdf5Erro
 fn read_layout(session: &Session<'_>, file: &Object<'_>, file_len: u64) -> Result<RunLayout, Hdf5Error> {
     let root = file::root(session, file)?;
     let attributes = read_attributes(&Attributes { session, object: &root, path: "/" })?;
-    let columns = PerColumn::try_from_fn(|column| read_column(session, file, file_len, column))?;
+    let columns = PerColumn::try_from_fn(|column| {
+        if column.since() > attributes.format_version {
+            return Ok(Extent::default());
+        }
+        read_column(session, file, file_len, column)
+    })?;
     for (column, extent) in columns.iter() {
         let expected = columns[column.length_of()].len;
         if extent.len != expected {
@@ -279,7 +284,7 @@ fn read_attributes(from: &Attributes<'_, '_>) -> Result<RunAttributes, Hdf5Error
         return Err(from.session.mismatch("/@format", "the format", format!("{format:?}"), FORMAT));
     }
     let format_version = from.read_u32("format_version")?;
-    if format_version != FORMAT_VERSION {
+    if !(1..=FORMAT_VERSION).contains(&format_version) {
         return Err(Hdf5Error::Version {
             file: from.session.file(),
             found: format_version,

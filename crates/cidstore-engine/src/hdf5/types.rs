@@ -33,6 +33,7 @@ impl<'s> Type<'s> {
     pub(super) fn of(session: &'s Session<'_>, kind: Kind) -> Result<Self, Hdf5Error> {
         match kind {
             Kind::Triple => Self::triple(session),
+            Kind::Cid => Self::cid(session),
             Kind::F64 => Self::copy(session, *H5T_IEEE_F64LE, 8),
             Kind::U32 => Self::copy(session, *H5T_STD_U32LE, 4),
             Kind::U64 => Self::copy(session, *H5T_STD_U64LE, 8),
@@ -124,10 +125,15 @@ impl<'s> Type<'s> {
     }
 
     fn triple(session: &'s Session<'_>) -> Result<Self, Hdf5Error> {
+        let cid = Self::cid(session)?;
+        Self::compound(session, &PLACES.map(|name| (name, &cid)))
+    }
+
+    fn cid(session: &'s Session<'_>) -> Result<Self, Hdf5Error> {
         let lane = Self::copy(session, *H5T_STD_U64BE, LANE_BYTES)?;
         let cid = Self::compound(session, &LANES.map(|name| (name, &lane)))?;
         debug_assert_eq!(cid.bytes, CID_BYTES);
-        Self::compound(session, &PLACES.map(|name| (name, &cid)))
+        Ok(cid)
     }
 
     fn copy(session: &'s Session<'_>, from: hid_t, bytes: usize) -> Result<Self, Hdf5Error> {

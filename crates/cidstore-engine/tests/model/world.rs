@@ -6,7 +6,7 @@ use crate::hook::HookDisk;
 use cidstore_disk::sim::Holder;
 use cidstore_engine::hdf5::read_catalog;
 use cidstore_engine::{
-    Durability, Maintainer, Outcome, Snapshot, Step, Store, StoreError, StoreOptions, changes,
+    Durability, Maintainer, Merging, Outcome, Snapshot, Step, Store, StoreError, StoreOptions, changes,
 };
 use cidstore_types::{Batch, BatchRef, Cid, Mutation, Op, Pattern, Seq, Triple};
 use cidstore_wal::{Tail, WalError};
@@ -27,8 +27,7 @@ fn options(nonce: u64) -> StoreOptions {
         memory_rows_max: 80,
         memory_fan_in: 3,
         tidy_rows_max: 16,
-        file_fan_in: 3,
-        eager_rows_max: 100,
+        small_files_max: 3,
         run_rows_max: 150,
     }
 }
@@ -392,7 +391,7 @@ pub fn run(world: &Arc<Mutex<World>>, action: &Action) {
     match action {
         Action::Live(live) => lock().live(live),
         Action::Step(between) => {
-            let _ = maintain(world, between, Maintainer::step);
+            let _ = maintain(world, between, |maintainer| maintainer.step(Merging::Settling));
         }
         Action::Checkpoint(between) => {
             let seq = lock().visible;
@@ -403,7 +402,7 @@ pub fn run(world: &Arc<Mutex<World>>, action: &Action) {
         Action::Merge(between) => {
             let (_, merger) = lock().store().maintainer().split();
             let mut merger = merger;
-            let _ = maintain(world, between, |_| merger.step());
+            let _ = maintain(world, between, |_| merger.step(Merging::Needed));
         }
         Action::Kill => lock().restart(End::Kill),
         Action::Crash(seed) => lock().restart(End::PowerCut(*seed)),
@@ -414,7 +413,7 @@ pub fn run(world: &Arc<Mutex<World>>, action: &Action) {
             let rows =
                 (0..30).map(|i| Triple::new(Cid::ZERO, Cid::from_two_lanes([9, i]), Cid::MAX)).collect();
             world.commit(&[Mutation::Batch(Batch::new(Op::Insert, 5.0, rows))], Durability::Fsync);
-            while !matches!(world.store().maintainer().step(), Ok(Step::Idle) | Err(_)) {}
+            while !matches!(world.store().maintainer().step(Merging::Needed), Ok(Step::Idle) | Err(_)) {}
             world.restart(end(*seed));
         }
         Action::CutStart(n, seed) => {

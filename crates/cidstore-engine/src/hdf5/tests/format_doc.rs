@@ -25,6 +25,7 @@ fn the_columns_are_those_of_the_code() {
         .map(|column| {
             let kind = match column.kind() {
                 Kind::Triple => "triple",
+                Kind::Cid => "cid",
                 Kind::F64 => "f64 LE",
                 Kind::U32 => "u32 LE",
                 Kind::U64 => "u64 LE",
@@ -34,6 +35,7 @@ fn the_columns_are_those_of_the_code() {
                 Length::Rows => "n",
                 Length::Tombstones => "t",
                 Length::MetadataRows => "m",
+                Length::Predicates => "d",
                 Length::Own => "own",
             };
             let bytes = column.kind().bytes().to_string();

@@ -34,6 +34,8 @@ fn columns(rows: &[[u64; 3]], tombstones: &[[u64; 3]]) -> Columns {
             vec![0xa5; 64 * rows.len().min(3)]
         }
         ColumnId::TombstonePos | ColumnId::TombstoneOsp => numbers(tombstones.len()),
+        ColumnId::Predicate => rows.iter().take(1).flat_map(|r| row(*r)[32..64].to_vec()).collect(),
+        ColumnId::PredicateEnd => numbers(rows.len().min(1)),
         _ => numbers(rows.len()),
     })
 }

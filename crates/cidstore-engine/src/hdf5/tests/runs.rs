@@ -138,7 +138,7 @@ fn what_the_format_cannot_hold_is_refused() {
     refused(&|s| s.attributes.created_by = "x".repeat(257), "created_by");
     refused(&|s| s.attributes.created_by = "a\0b".to_owned(), "created_by");
     refused(&|s| s.attributes.last_seq = 0, "first_seq..last_seq");
-    refused(&|s| s.attributes.format_version = 2, "format_version");
+    refused(&|s| s.attributes.format_version = FORMAT_VERSION + 1, "format_version");
     let mut empty = good.clone();
     empty.attributes.created_by = String::new();
     run_skeleton(&empty).unwrap();
