@@ -218,6 +218,14 @@ impl Shared {
     }
 
     fn write_file(&self, claim: &Claim, stop: &AtomicBool) -> Result<Run, StoreError> {
+        // A merge gives its result new checksums: what is damaged must not get one. And what is read here
+        // from front to back need not be read from all over by the merge.
+        for file in claim.runs.iter().filter_map(|run| run.file.as_ref()) {
+            if stop.load(Ordering::Acquire) {
+                return Err(StoreError::Stopped);
+            }
+            file.verify(&*self.disk)?;
+        }
         let merge = Merge::new(&claim.runs, claim.bottom, stop);
         let id = self.list.new_id();
         let (first_seq, last_seq) = merge.seqs();

@@ -10,7 +10,6 @@ use crate::filter;
 use crate::kway::KWay;
 use crate::order::{Order, Row};
 use crate::run::{FILTER_ROWS_MIN, Filters, Rows, Run};
-use crate::seal::RunFile;
 use crate::tree::{ENDED, Player, Tree};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -162,11 +161,6 @@ impl<'a> Merge<'a> {
         for run in self.runs {
             run.release_mapped();
         }
-    }
-
-    /// The files among the inputs.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &'a RunFile> {
-        self.runs.iter().filter_map(|run| run.file.as_deref())
     }
 
     /// Number of triples in the result.
