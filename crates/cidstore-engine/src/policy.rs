@@ -146,6 +146,8 @@ mod tests {
     const FAN_IN: usize = 4;
     const FILES_MAX: usize = 40;
     const ROWS_MAX: usize = 640;
+    /// Of ten rows each: 40 000 rows.
+    const FILES: usize = 4000;
 
     /// Runs left when sizes arrive one after the other, and rows rewritten by merging.
     fn simulate(
@@ -271,13 +273,12 @@ mod tests {
 
     #[test]
     fn what_has_settled_stays_as_it_is() {
-        let (mut runs, _) = simulate(&[10; 4000], ROWS_MAX, needed);
+        let (mut runs, _) = simulate(&vec![10; FILES], ROWS_MAX, needed);
         let rewritten = merge_all(&mut runs, ROWS_MAX, settling);
         assert!(rewritten <= 40_000, "{rewritten}");
-        // 40 000 rows, at most 640 in a file.
         assert!(runs.len() <= 40_000 / (ROWS_MAX / 2), "{} runs", runs.len());
         // One file after the other, with pauses: each row goes along with each doubling.
-        let (runs, rewritten) = simulate(&[10; 4000], ROWS_MAX, settling);
+        let (runs, rewritten) = simulate(&vec![10; FILES], ROWS_MAX, settling);
         assert!(runs.len() <= 40_000 / (ROWS_MAX / 2) + 6, "{} runs", runs.len());
         assert!(rewritten <= 6 * 40_000, "{rewritten}");
     }

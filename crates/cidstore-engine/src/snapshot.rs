@@ -104,7 +104,7 @@ impl Snapshot {
         let prefix = Prefix::of(pattern);
         let after = cursor.map(|cursor| decode_cursor(&prefix, cursor)).transpose()?;
         let mut page = Page { as_of: self.as_of, records: records.then(Vec::new), ..Page::default() };
-        let mut matches = Matches::new(prefix.clone(), self.ranges(pattern, &prefix, after.as_ref()));
+        let mut matches = Matches::new(prefix.clone(), &self.ranges(pattern, &prefix, after.as_ref()));
         // A borrow of its own: what is lent to `Pace` must not be lent for longer than it lives.
         let mut go_on = |looked: Looked| go_on(looked);
         let mut pace = Pace::new(prefix.order, &mut go_on);
@@ -147,7 +147,7 @@ impl Snapshot {
             [range] => return Some(range.len(&prefix)),
             _ => {}
         }
-        let mut matches = Matches::new(prefix.clone(), ranges);
+        let mut matches = Matches::new(prefix.clone(), &ranges);
         let mut go_on = |looked: Looked| go_on(looked);
         let mut pace = Pace::new(prefix.order, &mut go_on);
         let mut count = 0;
@@ -232,7 +232,7 @@ struct Matches<'a> {
 }
 
 impl<'a> Matches<'a> {
-    fn new(prefix: Prefix, ranges: Vec<Matching<'a>>) -> Self {
+    fn new(prefix: Prefix, ranges: &[Matching<'a>]) -> Self {
         let streams = ranges.iter().map(|range| (range.run, range.tombstones)).collect();
         let rows = ranges.iter().map(|range| (range.sorted, range.start..range.sorted.len()));
         Self { prefix, streams, merged: KWay::new(rows), begun: false }

@@ -53,8 +53,10 @@ impl Merging {
                         self.shared.metrics.merges_total.one();
                         tracing::debug!(runs, rows, ?effort, elapsed = ?start.elapsed(), "merged");
                         Duration::ZERO
+                    } else if unsettled.is_zero() {
+                        IDLE
                     } else {
-                        if unsettled.is_zero() { IDLE } else { unsettled }
+                        unsettled
                     }
                 }
             };

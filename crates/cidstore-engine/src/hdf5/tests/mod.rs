@@ -27,7 +27,7 @@ fn columns(rows: &[[u64; 3]], tombstones: &[[u64; 3]]) -> Columns {
         ColumnId::Triples => rows.iter().flat_map(|r| row(*r)).collect(),
         ColumnId::Tombstones => tombstones.iter().flat_map(|r| row(*r)).collect(),
         ColumnId::CreatedAt => (0..rows.len()).flat_map(|i| (1.5 + i as f64).to_le_bytes()).collect(),
-        ColumnId::MetadataRow => numbers(rows.len().min(1)),
+        ColumnId::MetadataRow | ColumnId::PredicateEnd => numbers(rows.len().min(1)),
         ColumnId::MetadataEnd => 9_u64.to_le_bytes()[..8 * rows.len().min(1)].to_vec(),
         ColumnId::MetadataText => b"{\"a\": 42}"[..9 * rows.len().min(1)].to_vec(),
         ColumnId::FilterSubject | ColumnId::FilterPredicateObject | ColumnId::FilterObject => {
@@ -35,7 +35,6 @@ fn columns(rows: &[[u64; 3]], tombstones: &[[u64; 3]]) -> Columns {
         }
         ColumnId::TombstonePos | ColumnId::TombstoneOsp => numbers(tombstones.len()),
         ColumnId::Predicate => rows.iter().take(1).flat_map(|r| row(*r)[32..64].to_vec()).collect(),
-        ColumnId::PredicateEnd => numbers(rows.len().min(1)),
         _ => numbers(rows.len()),
     })
 }
