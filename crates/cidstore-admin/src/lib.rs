@@ -10,3 +10,14 @@
 //! - Every operation may be interrupted at any moment and started again.
 //! - Whatever could not be read or saved is in the report, by file and sequence number; nothing is left
 //!   out in silence.
+
+pub mod repair;
+pub mod verify;
+
+mod finding;
+mod log;
+mod look;
+
+pub use cidstore_engine::files::Places;
+pub use finding::{Finding, REPAIR, Weight};
+pub use look::{Interrupted, Reading, Told};
