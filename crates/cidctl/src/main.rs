@@ -2,14 +2,19 @@
 //!
 //! **Owns** the text that people and scripts see, terms as CIDs, the import of N-Triples, exit codes.
 //!
-//! **Knows nothing of** the daemon's insides: everything goes over `cidstore-client`.
+//! **Knows nothing of** the daemon's insides: what is asked of a daemon goes over `cidstore-client`,
+//! what is done to a store's files is done by `cidstore-admin`.
 
 mod args;
+mod backups;
 mod commands;
 mod endpoints;
 mod exit;
+mod export;
 mod import;
 mod labels;
+mod meter;
+mod sealing;
 mod terms;
 mod watch;
 
@@ -20,9 +25,6 @@ use exit::Failure;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-
-/// The least time that a checkpoint is waited for.
-const CHECKPOINT_TIMEOUT: Duration = Duration::from_mins(10);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -43,13 +45,14 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Cid { terms, hex } => return commands::cid(terms, *hex, json),
         Command::Hash { triple } => return commands::hash(triple, json),
+        Command::Backup(args) => return backups::backup(&cli.connection, args, json),
+        Command::Export(args) => return export::export(&cli.connection, args, json),
+        Command::Restore(args) => return backups::restore(args, json),
         _ => {}
     }
     let mut config = cli.connection.config().map_err(Failure::Usage)?;
     if matches!(cli.command, Command::Checkpoint) {
-        // It takes as long as there is to seal; asking twice would only do it twice.
-        config.timeout = config.timeout.max(CHECKPOINT_TIMEOUT);
-        config.tries = 1;
+        config = sealing::patient(config);
     }
     wait_for_daemon(&config, Duration::from_secs_f64(cli.connection.wait))?;
     match &cli.command {
@@ -68,7 +71,13 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Changes(args) => commands::changes(&mut client, args, json),
         Command::Stats { metrics } => commands::stats(&mut client, *metrics, json),
         Command::Checkpoint => commands::checkpoint(&mut client, json),
-        Command::Cid { .. } | Command::Hash { .. } | Command::Watch(_) | Command::Import(_) => Ok(()),
+        Command::Cid { .. }
+        | Command::Hash { .. }
+        | Command::Backup(_)
+        | Command::Restore(_)
+        | Command::Export(_)
+        | Command::Watch(_)
+        | Command::Import(_) => Ok(()),
     }
 }
 

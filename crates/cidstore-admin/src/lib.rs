@@ -10,3 +10,13 @@
 //! - Every operation may be interrupted at any moment and started again.
 //! - Whatever could not be read or saved is in the report, by file and sequence number; nothing is left
 //!   out in silence.
+
+pub mod backup;
+pub mod export;
+mod held;
+mod progress;
+mod sum;
+
+pub use held::HeldError;
+pub use progress::{Stage, Stopped, Watch};
+pub use sum::Sum;

@@ -1,5 +1,7 @@
 //! `cidctl` and the client against the real daemon.
 
+mod backup;
+mod export;
 mod harness;
 mod import;
 mod watch;
