@@ -52,7 +52,11 @@ pub fn pick(runs: &[Candidate], fan_in: usize, rows_max: usize) -> Option<Range<
 /// large for one.
 pub fn pick_needed(runs: &[Candidate], runs_max: usize, rows_max: usize) -> Option<Range<usize>> {
     let small = runs.iter().filter(|run| !run.busy && run.rows <= rows_max / 2).count();
-    if small <= runs_max { None } else { widest(runs, rows_max, |_, _| true) }
+    if small <= runs_max {
+        return None;
+    }
+    // Many tiny files, of a checkpoint every second say, are no reason to rewrite a large one.
+    pick_settling(runs, rows_max).or_else(|| widest(runs, rows_max, |_, _| true))
 }
 
 /// The window of run files to merge next when no more of them come, if any.
@@ -269,6 +273,20 @@ mod tests {
             let large = runs.len() - small;
             assert!(large * (FILES_MAX * 10) <= 10 * files, "{large} large ones of {files}");
         }
+    }
+
+    #[test]
+    fn a_large_file_is_not_rewritten_for_tiny_ones() {
+        let large = 300;
+        let mut sizes = vec![large];
+        sizes.extend([1; 200]);
+        let (runs, rewritten) = simulate(&sizes, ROWS_MAX, needed);
+        assert_eq!(runs[0].rows, large);
+        assert!(rewritten <= 2 * 200, "{rewritten} rows rewritten for 200");
+        // Where nothing else is left, it is.
+        let alternating: Vec<usize> = (0..=FILES_MAX).flat_map(|_| [ROWS_MAX / 2 + 1, 1]).collect();
+        let (runs, _) = simulate(&alternating, ROWS_MAX, needed);
+        assert!(runs.iter().filter(|run| run.rows == 1).count() <= FILES_MAX);
     }
 
     #[test]

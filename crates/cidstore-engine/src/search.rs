@@ -173,7 +173,8 @@ impl Between<'_> {
         let word = |i: usize| u64::from_be_bytes(key[8 * i..8 * i + 8].try_into().expect("8 bytes"));
         let (low, high, key) = (of_row(low), of_row(high), bits(&word));
         let share = key.saturating_sub(low) as f64 / high.saturating_sub(low).max(1) as f64;
-        let at = self.before.0 + (share * self.gap() as f64) as usize;
+        // In a damaged file the rows may stand in any order, and the share be anything.
+        let at = self.before.0.saturating_add((share * self.gap() as f64) as usize);
         at.clamp(self.before.0 + 1, self.after.0 - 1)
     }
 }
