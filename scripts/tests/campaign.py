@@ -6,6 +6,7 @@ wherever the daemon acknowledged the last operation on it.
 """
 
 import collections
+import errno
 import itertools
 import json
 import random
@@ -16,14 +17,25 @@ import time
 import msgpack
 import wire
 import zmq
-from harness import Client, Daemon, wait_until
+from harness import Client, Daemon, Faults, wait_until
 
-# Small, so that each round seals, merges and removes log segments.
-ARGS = [
-    "--promotion-threshold=3000",
-    "--wal-segment-bytes=1MiB",
-    "--changes-retain=200000",
-]
+# Each start takes one of each: so small mostly that a round seals, merges and removes log segments.
+SETTINGS = {
+    "promotion-threshold": (300, 3000, 3000, 20_000, 250_000),
+    "wal-segment-bytes": ("64KiB", "1MiB", "1MiB", "8MiB", "64MiB"),
+    "durability": ("fsync", "fsync", "os", "interval:5"),
+    "batch-size": (1, 16, 4096),
+    "batch-bytes-max": ("64KiB", "16MiB"),
+    "linger-us": (0, 0, 300),
+    "spin-us": (0, 200),
+    "read-threads": (1, 3),
+    "pub-message-bytes-max": ("4KiB", "64KiB"),
+    # The subscriber fills its holes from the log.
+    "changes-retain": (200_000, 1_000_000),
+}
+# How a disk fails, and on what.
+ERRORS = (errno.EIO, errno.EIO, errno.ENOSPC, errno.EROFS)
+CALLS = ("sync", "write", "create", "name")
 POLL_MS = 20
 # A worker that holds more subjects than this deletes more than it inserts.
 SUBJECTS_MAX = 120
@@ -49,6 +61,8 @@ class Worker:
 
     kind = None
     largest = 200
+    # The disk may fail in this campaign.
+    disk_fails = False
 
     def __init__(self, number, seed):
         self.number = number
@@ -87,10 +101,10 @@ class Worker:
 
     def settle(self, item, target, reply):
         if "error_code" in reply:
-            # Refused: nothing of it was stored.
-            if reply["error_code"] not in (429, 503):
+            if reply["error_code"] not in (429, 503, 507):
                 raise Broken(f"{self.kind}: refused with {reply}")
-            item.present = not target
+            # Refused: nothing of it was stored. But where the disk fails it is open what it kept.
+            item.present = None if self.disk_fails and reply["error_code"] == 503 else not target
             self.refused += 1
             return
         done = reply["inserted" if target else "deleted"]
@@ -188,9 +202,10 @@ class Push(Worker):
 
     def after_restart(self, found):
         super().after_restart(found)
-        # One connection's pushes take effect in their order: what is there is a beginning of them.
+        # One connection's pushes take effect in their order: what is there is a beginning of them. Unless
+        # some are refused, since the disk is full; those are announced, and not looked at here.
         done = [item.present == target for item, target in self.pushed]
-        if done != sorted(done, reverse=True):
+        if not self.disk_fails and done != sorted(done, reverse=True):
             raise Broken(f"PUSH: number {done.index(False)} of {len(done)} is missing, later ones are there")
         self.acknowledged += sum(done)
         self.pushed = []
@@ -198,6 +213,7 @@ class Push(Worker):
 
 class Checkpoints:
     kind = "checkpoint"
+    disk_fails = False
 
     def __init__(self, seed):
         self.random = random.Random(seed)
@@ -214,9 +230,12 @@ class Checkpoints:
                     if ended.is_set():
                         return
                 reply = msgpack.unpackb(socket.recv())
-                if reply.get("status") != "ok":
+                if reply.get("status") == "ok":
+                    self.acknowledged += 1
+                elif self.disk_fails and reply.get("error_code") in (503, 507):
+                    self.refused += 1
+                else:
                     raise Broken(f"checkpoint: {reply}")
-                self.acknowledged += 1
         finally:
             socket.close()
 
@@ -294,19 +313,24 @@ class Replica:
 
 
 class Campaign:
-    """`redis` is a harness.Redis that lives throughout."""
+    """`redis` is a harness.Redis that lives throughout. With `failing_disk`, the disk begins to fail in
+    most rounds, before the daemon is killed; each start finds it in order."""
 
-    def __init__(self, folder, seed, redis, say=print):
+    def __init__(self, folder, seed, redis, say=print, failing_disk=False):
         self.seed = seed
         self.random = random.Random(seed)
         self.say = say
         self.redis = redis
-        self.daemon = Daemon(folder, redis.env, ARGS)
+        self.faults = Faults(folder) if failing_disk else None
+        self.failures = collections.Counter()
+        self.daemon = Daemon(folder, redis.env, wrapper=self.faults.wrapper if failing_disk else ())
         number = itertools.count(1)
         self.workers = [
             kind(next(number), self.random.randrange(2**32)) for kind in (Req, Req, Dealer, Push)
         ]
         self.workers.append(Checkpoints(self.random.randrange(2**32)))
+        for worker in self.workers:
+            worker.disk_fails = failing_disk
         self.replica = Replica()
         self.kills = collections.Counter()
 
@@ -323,6 +347,7 @@ class Campaign:
                     raise
                 if number % 10 == 0:
                     self.say(f"round {number}: {self.counts()}")
+            self.settle()
             self.daemon.start()
             self.last_comparison(context)
             if (code := self.daemon.stop()) != 0:
@@ -338,13 +363,29 @@ class Campaign:
             acknowledged[worker.kind] += worker.acknowledged
         return {
             "kills": dict(self.kills),
+            **({"failures of the disk": dict(self.failures)} if self.faults else {}),
             "done": dict(acknowledged),
             "refused": sum(worker.refused for worker in self.workers),
             "holes filled by changes": self.replica.holes,
             "seq": self.replica.seq,
         }
 
+    def settle(self):
+        """Other settings for the next start, and a disk in order."""
+        chosen = {name: self.random.choice(values) for name, values in SETTINGS.items()}
+        self.daemon.args = [f"--{name}={value}" for name, value in chosen.items()]
+        if self.faults:
+            self.faults.set()
+
+    def fail_disk(self):
+        """The disk begins to fail, on some calls or on all."""
+        number = self.random.choice(ERRORS)
+        calls = self.random.choice((CALLS, ("sync",), ("write",), (self.random.choice(CALLS),)))
+        self.failures[errno.errorcode[number]] += 1
+        self.faults.set(**dict.fromkeys(calls, number))
+
     def round(self, context):
+        self.settle()
         while self.random.random() < 0.15:  # killed while it starts, at any moment of it
             self.daemon.spawn()
             time.sleep(self.random.random() * 0.05)
@@ -365,6 +406,9 @@ class Campaign:
         for thread in threads:
             thread.start()
         time.sleep(0.03 + self.random.random() ** 2 * 1.2)  # the moment is what is random here
+        if self.faults and self.random.random() < 0.8:
+            self.fail_disk()
+            time.sleep(self.random.random() * 0.3)
         if not self.daemon.alive():
             failures.append(Broken(f"cidstored ended by itself:\n{self.daemon.log()[-3000:]}"))
         self.daemon.kill()

@@ -7,11 +7,11 @@ from harness import Client, Daemon, Redis
 
 @pytest.fixture
 def make_daemon(tmp_path_factory):
-    """Starts daemons: make_daemon(env={…}, args=[…], folder=…, start=True) -> Daemon."""
+    """Starts daemons: make_daemon(env={…}, args=[…], folder=…, start=True, wrapper=[…]) -> Daemon."""
     made = []
 
-    def make(env=None, args=(), folder=None, start=True):
-        daemon = Daemon(folder or tmp_path_factory.mktemp("cidstored"), env, args)
+    def make(env=None, args=(), folder=None, start=True, wrapper=()):
+        daemon = Daemon(folder or tmp_path_factory.mktemp("cidstored"), env, args, wrapper)
         made.append(daemon)
         return daemon.start() if start else daemon
 

@@ -42,14 +42,18 @@ def clean_env(extra=None):
 
 
 class Daemon:
-    """One cidstored on free ports, which can be stopped, killed and started again on its data."""
+    """One cidstored on free ports, which can be stopped, killed and started again on its data.
 
-    def __init__(self, folder, env=None, args=()):
+    `wrapper` is a command that runs it and keeps its process id.
+    """
+
+    def __init__(self, folder, env=None, args=(), wrapper=()):
         self.folder = pathlib.Path(folder)
         self.data_path = self.folder / "cidstore.h5"
         self.log_path = self.folder / "cidstored.log"
         self.env = dict(env or {})
         self.args = list(args)
+        self.wrapper = list(wrapper)
         self.process = None
         self.endpoints = None
 
@@ -63,6 +67,7 @@ class Daemon:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [
+                    *self.wrapper,
                     binary("cidstored"),
                     f"--data-path={self.data_path}",
                     f"--endpoints-file={endpoints_file}",
@@ -155,6 +160,29 @@ class Daemon:
                 self.process.kill()
             self.process.wait(HANG_S)
             self.process = None
+
+
+class Faults:
+    """A disk that fails when told so, for the daemon that is started with `wrapper`."""
+
+    def __init__(self, folder):
+        self.control = pathlib.Path(folder) / "faults"
+        self.control.touch()
+        self.wrapper = [native("faults", folder), str(self.control)]
+
+    def set(self, **numbers):
+        """Error numbers by kind of call: sync, write, create, name. The others do not fail."""
+        new = self.control.with_suffix(".new")
+        new.write_text("".join(f"{kind} {number}\n" for kind, number in numbers.items()))
+        new.rename(self.control)
+
+
+def native(name, folder, *options):
+    """Compiles a program of `native/`; returns its path."""
+    path = pathlib.Path(folder) / name
+    source = ROOT / "scripts" / "tests" / "native" / f"{name.removesuffix('.so')}.c"
+    subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", *options, "-o", path, source], check=True)
+    return str(path)
 
 
 class Redis:

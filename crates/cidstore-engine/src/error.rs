@@ -117,7 +117,8 @@ impl StoreError {
         match self {
             Self::Disk(error) => error.is_full(),
             Self::Run { source, .. } => source.is_full(),
-            Self::Wal(error) => matches!(error, WalError::Full { .. }),
+            Self::Wal(WalError::Full { .. }) => true,
+            Self::Wal(WalError::Disk(error)) => error.is_full(),
             _ => false,
         }
     }

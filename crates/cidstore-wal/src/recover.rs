@@ -21,8 +21,8 @@ pub struct Recovery {
     pub behind: Option<Seq>,
 }
 
-/// Reads the log in `dir`. The segments that it returns end with whole records and follow each
-/// other without a gap; none of them is to be appended to.
+/// Reads the log in `dir`. The segments that it returns end with whole records, which are durable, and
+/// follow each other without a gap. Only the last may be without records.
 pub(crate) fn read(
     disk: &dyn Disk,
     dir: &Path,
@@ -38,6 +38,8 @@ pub(crate) fn read(
     let firsts: Vec<Seq> = names.iter().filter_map(|name| segment::parse_name(name)).collect();
     let mut segments: Vec<Segment> = Vec::new();
     let mut recovery = Recovery { segments: firsts.len(), ..Recovery::default() };
+    // Of the last segment with records: those that no later one says were durable, and their offset.
+    let mut unproven = (0, Vec::new());
     for (i, first_seq) in firsts.iter().enumerate() {
         let path = dir.join(segment::name(*first_seq));
         if let Some(before) = segments.last()
@@ -65,7 +67,7 @@ pub(crate) fn read(
             length,
             index: Vec::new(),
         };
-        let end = segment::scan(&mut segment, &bytes);
+        let (end, from) = segment::scan(&mut segment, &bytes);
         let is_last = i + 1 == firsts.len();
         match end {
             // For an earlier one, the next one's number tells whether all is there.
@@ -90,6 +92,9 @@ pub(crate) fn read(
                 });
             }
         }
+        if !segment.is_empty() {
+            unproven = (from as u64, bytes[from..segment.end as usize].to_vec());
+        }
         segments.push(segment);
     }
     recovery.last_seq = segments.last().map_or(0, |segment| segment.last_seq);
@@ -102,11 +107,11 @@ pub(crate) fn read(
         }
         recovery.last_seq = options.next_seq - 1;
     }
-    // A segment without records makes room for the one that begins at the same number: that one is
-    // renamed over it.
-    segments.pop_if(|segment| segment.last_seq < segment.first_seq);
-    if let Some(last) = segments.last() {
-        // After a kill, what was read may not be durable yet.
+    if let Some(last) = segments.iter().rfind(|segment| !segment.is_empty()) {
+        // After a kill, what was read may not be durable yet. A sync alone would not do: if one has
+        // failed, the pages that it could not write count as clean, and the next one succeeds without
+        // them. So they are written once more.
+        last.file.write_at(&unproven.1, unproven.0)?;
         last.file.sync_all()?;
     }
     disk.sync_dir(dir)?;

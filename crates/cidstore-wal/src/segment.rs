@@ -60,6 +60,11 @@ impl Segment {
         self.end = end;
     }
 
+    /// Whether it has no records.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.last_seq < self.first_seq
+    }
+
     /// Cuts the file, durably. First its header says so, since a last segment that is shorter than its
     /// header says was cut by someone else.
     pub(crate) fn cut(&mut self, store_id: &[u8; 16], length: u64) -> Result<(), DiskError> {
@@ -208,13 +213,18 @@ pub(crate) enum End {
     Damaged,
 }
 
-/// Reads the records of a segment in `bytes` into `segment`.
-pub(crate) fn scan(segment: &mut Segment, bytes: &[u8]) -> End {
+/// Reads the records of a segment in `bytes` into `segment`. Also tells from which offset on none says
+/// that what was before it is durable.
+pub(crate) fn scan(segment: &mut Segment, bytes: &[u8]) -> (End, usize) {
     let mut at = SEGMENT_HEADER_BYTES;
+    let mut unproven = at;
     let mut expected = segment.first_seq;
     while let Some((header, _)) = bytes.get(at..).and_then(|rest| record::decode(rest, segment.signature)) {
         if header.first_seq != expected {
             break;
+        }
+        if header.synced + 1 == expected {
+            unproven = at;
         }
         let end = (at + record::record_bytes(header.len)).min(bytes.len());
         segment.note(header.first_seq, header.count, at as u64, end as u64);
@@ -222,7 +232,7 @@ pub(crate) fn scan(segment: &mut Segment, bytes: &[u8]) -> End {
         at = end;
     }
     let rest = bytes.get(at..).unwrap_or_default();
-    let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return End::Clean };
+    let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return (End::Clean, unproven) };
     let torn = last as u64 + 1;
     // A group is written at once, so that after a power cut any part of the last one may be there,
     // later records without earlier ones included. But what a later record says was durable when it
@@ -232,5 +242,5 @@ pub(crate) fn scan(segment: &mut Segment, bytes: &[u8]) -> End {
         record::header(rest, segment.signature).is_some_and(|header| header.synced >= expected)
             && record::decode(rest, segment.signature).is_some()
     });
-    if damaged { End::Damaged } else { End::Torn { bytes: torn } }
+    (if damaged { End::Damaged } else { End::Torn { bytes: torn } }, unproven)
 }

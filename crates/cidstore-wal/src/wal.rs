@@ -57,15 +57,29 @@ impl Wal {
         if made.as_ref().is_err_and(DiskError::is_full) {
             made = create(least);
         }
-        if let (Err(error), Some(last)) = (&made, segments.last_mut())
-            && error.is_full()
-        {
-            // Not even room for a header. What is reserved beyond the last record is room.
-            last.cut(&store_id, last.end)?;
-            made = create(least);
+        if made.as_ref().is_err_and(DiskError::is_full) {
+            // Not even room for a header.
+            made = match segments.pop_if(|last| last.is_empty()) {
+                // No record was ever written to this one, so that its signature serves once more.
+                Some(mut last) => {
+                    if recovery.torn_bytes > 0 {
+                        last.cut(&store_id, last.end)?;
+                    }
+                    Ok(last)
+                }
+                // What is reserved beyond the last record is room.
+                None => {
+                    if let Some(last) = segments.last_mut() {
+                        last.cut(&store_id, last.end)?;
+                    }
+                    create(least)
+                }
+            };
         }
         let active = made?;
         disk.sync_dir(dir)?;
+        // One without records had the same number: the new one was renamed over it.
+        segments.pop_if(|last| last.is_empty());
         if let Some(last) = segments.last_mut() {
             // What is behind its records can go: zeros that were reserved, or what a torn group left.
             // If that fails, both mean nothing there. It can be the last again, when someone moves
@@ -127,7 +141,7 @@ impl Wal {
         }
         let bytes = record::record_bytes(payload.len()) as u64;
         let fits = self.active.end + bytes <= self.options.segment_bytes;
-        if self.buffer.is_empty() && !fits && self.active.last_seq >= self.active.first_seq {
+        if self.buffer.is_empty() && !fits && !self.active.is_empty() {
             self.rotate(bytes as usize)?;
         }
         let first_seq = self.next_seq;

@@ -335,6 +335,34 @@ fn failed_sync_latches_for_good() {
     assert_eq!(read(&wal.log(), 1), [(1, 1, b"one".to_vec())]);
 }
 
+/// What a sync could not write counts as clean afterwards: a later sync succeeds without it. A process
+/// that starts meanwhile still reads it, and must not build on what a power cut takes away.
+#[test]
+fn what_a_failed_sync_left_unwritten_is_durable_after_the_next_start() {
+    // What of the failed group reached the medium follows from the number of the operation.
+    for operations in 0..8 {
+        let disk = SimDisk::new();
+        for _ in 0..operations {
+            disk.create_dir_all(Path::new(DIR)).unwrap();
+        }
+        let (mut wal, _) = open(&disk, 0);
+        wal.append(1, &[1; 100]).unwrap();
+        wal.sync().unwrap();
+        wal.append(2, &[2; 1200]).unwrap();
+        disk.fail_nth(1, ErrorKind::Other);
+        assert!(matches!(wal.sync(), Err(WalError::Latched { .. })));
+        disk.kill();
+        let (mut wal, recovery) = open(&disk, 1);
+        assert_eq!((recovery.last_seq, wal.synced_seq()), (3, 3), "the system still has it");
+        let first = wal.append(1, &[3; 100]).unwrap();
+        wal.sync().unwrap();
+        disk.crash_where(&mut |_| false);
+        let (wal, _) = open(&disk, 2);
+        let found: Vec<Seq> = read(&wal.log(), 1).iter().map(|record| record.0).collect();
+        assert_eq!(found, [1, 2, first]);
+    }
+}
+
 #[test]
 fn full_disk_takes_the_group_back_and_later_groups_succeed() {
     let disk = SimDisk::new();
@@ -411,6 +439,30 @@ fn full_disk_does_not_keep_the_log_from_opening() {
     wal.sync().unwrap();
     disk.crash(1);
     assert_eq!(read(&open(&disk, 2).0.log(), 13), [(13, 1, b"room".to_vec())]);
+}
+
+/// Not a byte is left, the last segment has no record yet, and there may be more than one start like this.
+#[test]
+fn full_disk_does_not_keep_a_log_with_an_empty_segment_from_opening() {
+    let disk = SimDisk::new();
+    let (mut wal, _) = open(&disk, 0);
+    wal.append(1, &[1; 100]).unwrap();
+    wal.sync().unwrap();
+    disk.kill();
+    drop(open(&disk, 1));
+    disk.set_capacity(Some(disk.used()));
+    for nonce in 2..5 {
+        disk.kill();
+        let (wal, recovery) = open(&disk, nonce);
+        assert_eq!((recovery.last_seq, wal.last_seq()), (1, 1));
+    }
+    disk.kill();
+    let (mut wal, _) = open(&disk, 5);
+    // What it had reserved is room.
+    assert_eq!(wal.append(1, &[2; 100]).unwrap(), 2);
+    wal.sync().unwrap();
+    disk.crash(0);
+    assert_eq!(read(&open(&disk, 6).0.log(), 1).len(), 2);
 }
 
 #[test]

@@ -19,8 +19,8 @@ pub struct HookDisk {
 }
 
 impl HookDisk {
-    pub fn new() -> Self {
-        Self { sim: SimDisk::new(), hook: Arc::default() }
+    pub fn on(sim: SimDisk) -> Self {
+        Self { sim, hook: Arc::default() }
     }
 
     /// Runs `work` with `hook` called before each of its operations; not before the hook's own.
