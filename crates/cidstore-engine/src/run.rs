@@ -260,13 +260,14 @@ impl Run {
             .iter()
             .zip(&self.hash_row[first..])
             .take_while(|(p, _)| **p == prefix)
-            .map(|(_, row)| Triple(self.triples.spo[*row as usize]))
+            .filter_map(|(_, row)| self.triples.spo.get(*row as usize).map(|row| Triple(*row)))
             .find(|triple| triple.hash() == *hash)
     }
 
-    /// A row of `triples` with its columns.
-    pub fn record(&self, row: usize) -> TripleRecord {
-        TripleRecord::new(Triple(self.triples.spo[row]), self.created_at[row], self.metadata.get(row as u32))
+    /// A row of `triples` with its columns; `None` if there is no such row (damage).
+    pub fn record(&self, row: usize) -> Option<TripleRecord> {
+        let (triple, created_at) = (Triple(*self.triples.spo.get(row)?), *self.created_at.get(row)?);
+        Some(TripleRecord::new(triple, created_at, self.metadata.get(row as u32)))
     }
 }
 

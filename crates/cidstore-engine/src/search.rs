@@ -10,11 +10,21 @@
 //! correctness, nor more than about 4 log2 n looks.
 
 use crate::order::{Key, Order, Row};
+use cidstore_types::Triple;
 use std::cmp::Ordering;
 use std::ops::Range;
 
 /// Rows no further from each other than this are bisected without guessing.
 const GUESS_GAP_MIN: usize = 4;
+
+/// What stands in the place of a row that does not exist. Cold, so that the check costs what the one
+/// that would panic does: a branch that is never taken.
+#[cold]
+#[inline(never)]
+fn no_row<'a>() -> &'a Row {
+    static NO_ROW: Row = [0; Triple::BYTES];
+    &NO_ROW
+}
 
 /// Rows sorted in an order, the rows themselves or a permutation of them.
 #[derive(Clone, Copy)]
@@ -51,9 +61,10 @@ impl<'a> Sorted<'a> {
         self.permutation.map_or(position as u32, |permutation| permutation[position])
     }
 
-    /// The row with this number.
+    /// The row with this number. A number that no row has, which only a damaged permutation holds,
+    /// reads as a row of zeros: a lookup may then miss what is there, but never ends the process.
     pub fn row_numbered(&self, number: u32) -> &'a Row {
-        &self.rows[number as usize]
+        self.rows.get(number as usize).unwrap_or_else(no_row)
     }
 
     /// The row at `position` in the order.

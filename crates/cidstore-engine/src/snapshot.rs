@@ -117,10 +117,13 @@ impl Snapshot {
                 page.cursor = last.or(after).map(|key| encode_cursor(prefix.order, &key));
                 break;
             }
-            page.rows.push(Triple(*front.row));
+            // A row number that no row has stands in a damaged permutation only.
+            let Some(row) = run.triples.spo.get(front.number as usize) else { continue };
             if let Some(records) = &mut page.records {
-                records.push(run.record(front.number as usize));
+                let Some(record) = run.record(front.number as usize) else { continue };
+                records.push(record);
             }
+            page.rows.push(Triple(*row));
         }
         pace.end();
         Ok(Some(page))
@@ -199,7 +202,7 @@ impl Snapshot {
     /// The triple with this hash, if it is present.
     pub fn get(&self, hash: &TripleHash) -> Option<TripleRecord> {
         let triple = self.runs.iter().rev().find_map(|run| run.find_hash(hash))?;
-        self.find(&triple).map(|(run, row)| run.record(row))
+        self.find(&triple).and_then(|(run, row)| run.record(row))
     }
 }
 
