@@ -11,10 +11,12 @@
 //! - A failed sync is never retried by this crate: the caller latches.
 
 mod lock;
+mod readable;
 mod real;
 pub mod sim;
 
 pub use lock::{LockError, StoreLock};
+pub use readable::{Unreadable, read_around};
 pub use real::RealDisk;
 
 use std::io;
@@ -97,6 +99,11 @@ pub trait File: Send + Sync {
     /// Whether another program holds a lock on it (`flock`), as HDF5 does on every file that it has
     /// open. Where that cannot be known, it says no.
     fn is_in_use(&self) -> bool;
+    /// Shares the lock that [`File::is_in_use`] looks for, until the file is closed. Returns whether it
+    /// has it: no where there are no locks, or another program has the file for itself.
+    fn share_lock(&self) -> bool {
+        false
+    }
 }
 
 /// A file's bytes in memory, read-only.

@@ -159,6 +159,10 @@ impl File for RealFile {
             Err(errno) => errno == Errno::WOULDBLOCK,
         }
     }
+
+    fn share_lock(&self) -> bool {
+        flock(&self.file, FlockOperation::NonBlockingLockShared).is_ok()
+    }
 }
 
 struct RealMap(memmap2::Mmap);
@@ -205,8 +209,8 @@ mod tests {
         fs::write(&path, b"x").unwrap();
         let file = RealDisk.open(&path, Open::Read).unwrap();
         assert!(!file.is_in_use());
-        let other = fs::File::open(&path).unwrap();
-        other.lock_shared().unwrap();
+        let other = RealDisk.open(&path, Open::Read).unwrap();
+        assert!(other.share_lock());
         fs::remove_file(&path).unwrap();
         assert!(file.is_in_use());
         drop(other);

@@ -17,7 +17,7 @@ pub(crate) struct CatalogFile {
 }
 
 /// `path` with `suffix` appended to the file name.
-pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -31,8 +31,8 @@ pub enum StoreError {
     },
     /// Run files or a log exist, but no catalog.
     #[error(
-        "{} does not exist, but {} does: the catalog is missing. Put it back from a backup, or move \
-         both away to begin an empty store", catalog.display(), other.display()
+        "{} does not exist, but {} does: the catalog is missing. Put it back from a backup, run \
+         `cidctl repair`, or move both away to begin an empty store", catalog.display(), other.display()
     )]
     CatalogMissing {
         /// The catalog's path.
@@ -40,10 +40,17 @@ pub enum StoreError {
         /// What was found beside it.
         other: PathBuf,
     },
+    /// A repair was interrupted while its files were being put in place.
+    #[error("{} exists: a repair was interrupted. Run `cidctl repair` again, which finishes it", path.display())]
+    RepairUnfinished {
+        /// What the repair decided.
+        path: PathBuf,
+    },
     /// The log does not reach back to what is sealed.
     #[error(
         "mutations {} to {} are missing: run files end at {sealed}, the log {} begins at {log}. Put the \
-         missing segments back, or restore from a backup", sealed + 1, log - 1, path.display()
+         missing segments back, restore from a backup, or run `cidctl repair`, which gives them up",
+        sealed + 1, log - 1, path.display()
     )]
     LogGap {
         /// Directory of the log.
@@ -59,8 +66,9 @@ pub enum StoreError {
     /// A run file's bytes are not what was written.
     #[error(
         "{}: the {bytes} bytes of {dataset} at {offset} have CRC-32C {found:#010x}, expected \
-         {expected:#010x}: the file is damaged, what it holds is not merged any more and may be read \
-         wrongly. Stop the daemon and put the file back from a backup", path.display()
+         {expected:#010x}: the file is damaged, what it holds (mutations {first_seq} to {last_seq}) is not \
+         merged any more and may be read wrongly. Stop the daemon, then run `cidctl repair` or put the \
+         file back from a backup", path.display()
     )]
     ColumnDamaged {
         /// The run file.
@@ -75,17 +83,22 @@ pub enum StoreError {
         found: u32,
         /// Checksum of what was written.
         expected: u32,
+        /// First mutation whose effects the file holds.
+        first_seq: Seq,
+        /// Last mutation whose effects the file holds.
+        last_seq: Seq,
     },
     /// The catalog cannot be used.
     #[error(
         "the catalog cannot be used: {0}. Restore it from a backup, together with the run files and the \
-         log of the same moment"
+         log of the same moment, or run `cidctl repair`"
     )]
     Catalog(#[source] Hdf5Error),
     /// A run file that the catalog names is missing, or is not what it was.
     #[error(
         "a run file cannot be used: {source}. It holds {rows} rows of mutations {first_seq} to \
-         {last_seq}, and without it nobody knows what is true: put it back from a backup"
+         {last_seq}, and without it nobody knows what is true: put it back from a backup, or run \
+         `cidctl repair`, which saves what can be proven and tells what cannot"
     )]
     Run {
         /// Triples and tombstones in it, as the catalog says.

@@ -16,6 +16,7 @@
 //!   has a former catalog open that names it.
 //! - Only the module [`hdf5`] knows HDF5.
 
+pub mod files;
 pub mod hdf5;
 pub mod policy;
 
@@ -35,6 +36,7 @@ mod order;
 mod pace;
 mod recover;
 mod run;
+mod scrub;
 mod seal;
 mod search;
 mod snapshot;
@@ -50,6 +52,7 @@ pub use maintain::{Maintainer, MergeStop, Merger, Merging, Sealer, Step};
 pub use options::StoreOptions;
 pub use pace::{GoOn, Looked};
 pub use recover::OpenReport;
+pub use scrub::{Scrubbed, Scrubber};
 pub use snapshot::{CursorError, Page, Snapshot};
 pub use stats::EngineStats;
 pub use store::{Durability, Outcome, Reader, Refused, Store};

@@ -48,6 +48,10 @@ pub(crate) fn open(
     options: StoreOptions,
 ) -> Result<(Arc<Shared>, Wal, OpenReport), StoreError> {
     let (wal_dir, runs_dir) = (beside(path, ".wal"), beside(path, ".runs"));
+    let decision = crate::files::repair_decision(path);
+    if disk.exists(&decision)? {
+        return Err(StoreError::RepairUnfinished { path: decision });
+    }
     let created = !disk.exists(path)?;
     let catalog = if created {
         refuse_if_used(&*disk, path, &[&wal_dir, &runs_dir])?;

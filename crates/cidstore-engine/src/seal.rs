@@ -30,6 +30,10 @@ pub struct RunFile {
     pub path: PathBuf,
     /// Its length.
     pub bytes: u64,
+    /// First and last mutation whose effects it holds.
+    pub(crate) seqs: (u64, u64),
+    /// Length and checksum of its head.
+    pub(crate) head: (u64, u32),
     /// Where its columns are, and their checksums.
     pub(crate) columns: PerColumn<Extent>,
     /// What was found when it was verified, if that was not what was written.
@@ -65,7 +69,7 @@ pub(crate) struct Place<'a> {
 }
 
 /// Name of a run file.
-pub(crate) fn file_name(number: u64) -> String {
+pub fn file_name(number: u64) -> String {
     format!("{number:06}.h5")
 }
 
@@ -318,6 +322,8 @@ pub(crate) fn open(place: &Place<'_>, entry: &RunEntry, id: u64) -> Result<Run, 
             number: entry.id,
             path: path.clone(),
             bytes: entry.file_bytes,
+            seqs: (entry.first_seq, entry.last_seq),
+            head: (entry.head_bytes, entry.head_crc32c),
             columns: layout.columns,
             damage: OnceLock::new(),
             obsolete_since: AtomicU64::new(0),

@@ -331,6 +331,11 @@ impl Reader {
         self.shared.sealed_seq()
     }
 
+    /// What looks for damage in run files.
+    pub fn scrubber(&self) -> crate::scrub::Scrubber {
+        crate::scrub::Scrubber::new(Arc::clone(&self.shared))
+    }
+
     /// What identifies the store.
     pub fn store_id(&self) -> [u8; 16] {
         self.shared.store_id

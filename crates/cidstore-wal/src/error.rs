@@ -51,7 +51,7 @@ pub enum WalError {
     #[error(
         "{} is damaged at byte {offset}: {what}; expected the record of sequence number {expected}. \
          The log has durable records beyond, so this is no torn tail: put the segment back from a \
-         backup, or move it and all later ones away, which gives up what they hold", path.display()
+         backup, or run `cidctl repair`, which saves the records around it and tells what is lost", path.display()
     )]
     Damaged {
         /// The segment.
@@ -66,8 +66,8 @@ pub enum WalError {
     /// The last segment is shorter than it ever was.
     #[error(
         "{} is {found} bytes long, and was at least {expected}: it was cut short from outside, and \
-         mutations from {from} on may be missing. Put the segment back from a backup, or move it away, \
-         which gives up what it holds", path.display()
+         mutations from {from} on may be missing. Put the segment back from a backup, or run \
+         `cidctl repair`, which saves what is left of it", path.display()
     )]
     Short {
         /// The segment.
@@ -81,8 +81,8 @@ pub enum WalError {
     },
     /// A segment that does not belong here.
     #[error(
-        "{}: {what} is {found}, expected {expected}: put the segment back from a backup, or move it and \
-         all later ones away, which gives up what they hold", path.display()
+        "{}: {what} is {found}, expected {expected}: put the segment back from a backup, or run \
+         `cidctl repair`, which saves the records that can be proven", path.display()
     )]
     Header {
         /// The segment.

@@ -15,6 +15,8 @@
 //! - After a failed sync or write the log is latched: it never pretends that a retry succeeded. A
 //!   full disk is the exception: what was written of the group is taken back, nothing is latched.
 
+pub mod inspect;
+
 mod error;
 mod log;
 mod record;

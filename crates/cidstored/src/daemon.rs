@@ -13,6 +13,7 @@ use crate::publisher::Publisher;
 use crate::push::{Push, Rejected};
 use crate::req::{Event, Replies, Req};
 use crate::resident;
+use crate::scrubbing::Scrubbing;
 use crate::sealing::{Requests, Sealing};
 use crate::service::Service;
 use crate::shared::{Engine, Shared};
@@ -66,6 +67,14 @@ impl Threads {
         let thread = thread.map_err(|error| Fatal::new(Exit::Unavailable, error))?;
         self.running.push((name, thread));
         Ok(())
+    }
+
+    /// The same for work that cannot fail.
+    fn run(&mut self, name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), Fatal> {
+        self.start(name, move || {
+            work();
+            Ok::<(), String>(())
+        })
     }
 
     /// Waits for a thread to end.
@@ -274,20 +283,15 @@ impl Daemon {
         let mut threads = Threads { notes, running: Vec::new() };
         let direct = Arc::new(Replies::new(Arc::clone(&shared), router.clone(), Arc::clone(&replies)));
         let writer = Writer::new(Arc::clone(&shared), store, Arc::clone(&direct), rejected.clone());
-        threads.start("writer", move || {
-            writer.run();
-            Ok::<(), String>(())
-        })?;
+        threads.run("writer", move || writer.run())?;
         let sealing = Sealing::new(Arc::clone(&shared), sealer, Arc::clone(&requests), Arc::clone(&replies));
-        threads.start("seal", move || {
-            sealing.run();
-            Ok::<(), String>(())
-        })?;
+        threads.run("seal", move || sealing.run())?;
         let merging = Merging::new(Arc::clone(&shared), merger);
-        threads.start("merge", move || {
-            merging.run();
-            Ok::<(), String>(())
-        })?;
+        threads.run("merge", move || merging.run())?;
+        if config.scrub_bytes_per_second.0 > 0 {
+            let scrubbing = Scrubbing::new(Arc::clone(&shared), shared.engine().reader.scrubber());
+            threads.run("scrub", move || scrubbing.run())?;
+        }
         let publisher =
             Publisher::new(Arc::clone(&shared), socket, Arc::clone(&publisher_wake), rejected.clone());
         let publisher_may_end = Arc::new(AtomicBool::new(false));
@@ -407,6 +411,7 @@ impl Daemon {
         // Not needed to end in order, and its processor is: what is abandoned is merged another time.
         self.merge_stop.stop();
         shared.merging.ring();
+        shared.scrubbing.ring();
         // What had arrived by push is in the queue when this returns.
         self.threads.join("push");
         // Requests that come now are told that it is over.
@@ -418,6 +423,7 @@ impl Daemon {
         shared.sealing.ring();
         self.threads.join("seal");
         self.threads.join("merge");
+        self.threads.join("scrub");
         self.threads.join("pub");
         // Every reply is in the mailbox before this.
         self.replies.push(Event::Finish);

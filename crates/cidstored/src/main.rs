@@ -32,6 +32,7 @@ mod queue;
 mod req;
 mod resident;
 mod retry;
+mod scrubbing;
 mod sealing;
 mod service;
 mod shared;

@@ -51,6 +51,8 @@ pub struct Shared {
     pub sealing: Bell,
     /// Work for the thread that merges.
     pub merging: Bell,
+    /// The end, for the thread that scrubs.
+    pub scrubbing: Bell,
     /// Log before this one may be removed, in the judgement of the thread that seals.
     pub removable: AtomicU64,
     /// What the publisher still reads of the log: everything from here on.
@@ -81,6 +83,7 @@ impl Shared {
             outstanding: Arc::default(),
             sealing: Bell::default(),
             merging: Bell::default(),
+            scrubbing: Bell::default(),
             removable: AtomicU64::new(0),
             published: AtomicU64::new(Seq::MAX),
             touched: Touched::default(),

@@ -155,6 +155,10 @@ settings! {
     changes_retain: u64 = "1000000", "CIDSTORE_CHANGES_RETAIN";
     /// Over this size of the log, a mirror that is behind owes a rebuild instead of holding it.
     wal_retain_bytes_max: Bytes = "8GiB", "CIDSTORE_WAL_RETAIN_BYTES_MAX";
+    /// Bytes of run files read a second, in the background, against their checksums; 0 reads none. See also `cidctl verify`.
+    scrub_bytes_per_second: Bytes = "8MiB", "CIDSTORE_SCRUB_BYTES_PER_SECOND";
+    /// How long that pauses when it has read all of them.
+    scrub_pause_s: u32 = "3600", "CIDSTORE_SCRUB_PAUSE_S";
     /// Encoding of notifications: `msgpack` or `json`.
     pub_format: PubFormat = "msgpack", "CIDSTORE_PUB_FORMAT";
     /// Largest batch notification; larger ones are split (so are those of more than 1000 triples).

@@ -38,6 +38,7 @@ pub fn gauges(shared: &Shared) -> Vec<Gauge> {
         push("file_runs", "Run files.", stats.file_runs as f64, false);
         push("file_rows", "Rows of run files.", stats.file_rows as f64, false);
         push("file_bytes", "Bytes of run files.", stats.file_bytes as f64, false);
+        push("damaged_run_files", "Run files known to be damaged.", stats.damaged.len() as f64, false);
         push("tombstones", "Tombstones in all runs.", stats.tombstones as f64, false);
         push("rows_written_total", "Rows written by sealing and merging.", stats.rows_written as f64, true);
         push("wal_bytes", "Bytes of the log.", engine.log.bytes() as f64, false);

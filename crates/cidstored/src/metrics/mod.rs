@@ -129,6 +129,10 @@ table! {
         merges_total;
         /// Steps of sealing and merging that failed.
         maintenance_errors_total;
+        /// Bytes of run files read against their checksums in the background.
+        scrubbed_bytes_total;
+        /// Times that all run files were read so.
+        scrub_rounds_total;
         /// Log segments removed.
         segments_removed_total;
         /// HTTP requests.
