@@ -62,6 +62,18 @@ pub enum Command {
     /// label as written: rename them first if files that are loaded together use the same label for
     /// different nodes. Loading a file again changes nothing.
     Import(Import),
+    /// Check a store's files for damage, whether a daemon has it open or not
+    ///
+    /// Reads the catalog, every run file and the log against their checksums, and looks whether they
+    /// are what a store's files are. Changes nothing. May be interrupted. Exits with 7 where it finds
+    /// damage, with 5 where it could not look at everything.
+    Verify(Verify),
+    /// Bring a damaged store to the largest state that can be proven, and tell what was lost
+    ///
+    /// No daemon may have the store open. What is damaged is moved into the folder
+    /// `cidstore.h5.damaged` beside the catalog, with a report; nothing is removed. May be interrupted
+    /// and run again. Exits with 7 where something could not be saved or proven.
+    Repair(Repair),
     /// Print the CID of each term, without a daemon
     Cid {
         /// CIDs or terms
@@ -181,6 +193,54 @@ pub struct Changes {
     /// Print at most so many; default: all there are
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
+}
+
+/// Which store's files, of those on this machine.
+#[derive(Debug, Args)]
+pub struct StoreArgs {
+    /// The store's catalog, `…/cidstore.h5` [env: CIDSTORE_DATA_PATH, or CIDSTORE_HDF5_PATH]
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Verify {
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Leave out what takes a look at each row for each index: hashes, the order of indexes
+    #[arg(long)]
+    pub quick: bool,
+    /// Read at most so many bytes a second; KiB, MiB and GiB may stand behind the number
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub rate: Option<u64>,
+    /// No progress on standard error
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Repair {
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Change nothing, only tell what would be done and lost
+    #[arg(long)]
+    pub dry_run: bool,
+    /// No progress on standard error
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let factor = match text[digits..].trim() {
+        "" | "B" => Some(1),
+        "KiB" => Some(1 << 10),
+        "MiB" => Some(1 << 20),
+        "GiB" => Some(1_u64 << 30),
+        _ => None,
+    };
+    let value = text[..digits].parse::<u64>().ok().zip(factor).and_then(|(n, factor)| n.checked_mul(factor));
+    value.filter(|value| *value > 0).ok_or_else(|| "expected bytes, as 500000, 512KiB, 8MiB".into())
 }
 
 #[derive(Debug, Args)]

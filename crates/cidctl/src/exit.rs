@@ -13,7 +13,8 @@ Exit codes:
   3  the daemon refused the request
   4  no daemon, or no reply in time
   5  a local file or the input could not be read or written, or holds a bad line
-  6  watch: part of the log is gone, changes were missed";
+  6  watch: part of the log is gone, changes were missed
+  7  verify: something is damaged; repair: something could not be saved";
 
 /// Why a command ended without success.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub enum Failure {
     Unreachable(String),
     /// A local file or the input.
     Local(String),
+    /// A store's files are damaged, or not all of them was saved; says nothing, since that was printed.
+    Damaged,
     /// Changes are lost for good.
     Missed(String),
     /// The reader of standard output has seen enough (`| head`): no failure, says nothing.
@@ -45,6 +48,7 @@ impl Failure {
             Self::Client(_) | Self::Unreachable(_) => 4,
             Self::Local(_) => 5,
             Self::Missed(_) => 6,
+            Self::Damaged => 7,
         })
     }
 }
@@ -54,6 +58,7 @@ impl fmt::Display for Failure {
         match self {
             Self::NothingFound => f.write_str("nothing found"),
             Self::ReaderGone => f.write_str("standard output was closed"),
+            Self::Damaged => f.write_str("damaged"),
             Self::Client(error) => error.fmt(f),
             Self::Usage(text) | Self::Unreachable(text) | Self::Local(text) | Self::Missed(text) => {
                 f.write_str(text)

@@ -2,14 +2,17 @@
 //!
 //! **Owns** the text that people and scripts see, terms as CIDs, the import of N-Triples, exit codes.
 //!
-//! **Knows nothing of** the daemon's insides: everything goes over `cidstore-client`.
+//! **Knows nothing of** the daemon's insides: what is asked of a daemon goes over `cidstore-client`,
+//! what is done to a store's files is done by `cidstore-admin`.
 
 mod args;
 mod commands;
+mod damage;
 mod endpoints;
 mod exit;
 mod import;
 mod labels;
+mod meter;
 mod terms;
 mod watch;
 
@@ -30,7 +33,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // A query without a result is an answer; for programs it is one without rows.
-            if !matches!(failure, Failure::NothingFound | Failure::ReaderGone) {
+            if !matches!(failure, Failure::NothingFound | Failure::Damaged | Failure::ReaderGone) {
                 eprintln!("cidctl: {failure}");
             }
             failure.code()
@@ -43,6 +46,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Cid { terms, hex } => return commands::cid(terms, *hex, json),
         Command::Hash { triple } => return commands::hash(triple, json),
+        Command::Verify(args) => return damage::verify(args, json),
+        Command::Repair(args) => return damage::repair(args, json),
         _ => {}
     }
     let mut config = cli.connection.config().map_err(Failure::Usage)?;
@@ -68,7 +73,12 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Changes(args) => commands::changes(&mut client, args, json),
         Command::Stats { metrics } => commands::stats(&mut client, *metrics, json),
         Command::Checkpoint => commands::checkpoint(&mut client, json),
-        Command::Cid { .. } | Command::Hash { .. } | Command::Watch(_) | Command::Import(_) => Ok(()),
+        Command::Cid { .. }
+        | Command::Hash { .. }
+        | Command::Verify(_)
+        | Command::Repair(_)
+        | Command::Watch(_)
+        | Command::Import(_) => Ok(()),
     }
 }
 

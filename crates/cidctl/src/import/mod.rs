@@ -1,16 +1,15 @@
 //! `import`: N-Triples into the store, batch after batch, several on their way at a time.
 
-mod progress;
 mod source;
 mod state;
 
 use crate::args::Import;
 use crate::exit::Failure;
 use crate::labels::LabelWriter;
+use crate::meter::Meter;
 use crate::terms::cid_of;
 use cidstore_client::{Ack, Config, Error, Pipeline, PipelineOptions};
 use cidstore_types::{Cid, Op, Seq, Triple};
-use progress::Meter;
 use serde_json::json;
 use source::{LINE_BYTES_MAX, Line, Lines};
 use state::{Progress, StateFile};
@@ -199,7 +198,13 @@ impl<'a> Work<'a> {
         if self.saved.elapsed() >= SAVE_EVERY {
             self.save()?;
         }
-        self.meter.show(self.acked.triples, self.acked.triples - self.resumed_triples, self.acked.skipped);
+        let (acked, here) = (self.acked, self.acked.triples - self.resumed_triples);
+        self.meter.show(|elapsed| {
+            let rate = here as f64 / elapsed.as_secs_f64();
+            let bad =
+                if acked.skipped > 0 { format!(", {} bad lines", acked.skipped) } else { String::new() };
+            format!("{} triples, {rate:.0} a second{bad}", acked.triples)
+        });
         Ok(())
     }
 

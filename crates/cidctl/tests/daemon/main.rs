@@ -1,5 +1,6 @@
 //! `cidctl` and the client against the real daemon.
 
+mod damage;
 mod harness;
 mod import;
 mod watch;

@@ -1,4 +1,4 @@
-//! How far an import is, on standard error: one line that is written over on a terminal, a line now
+//! How far a long piece of work is, on standard error: one line that is written over on a terminal, a line now
 //! and then elsewhere.
 
 use std::io::{self, IsTerminal, Write};
@@ -23,18 +23,16 @@ impl Meter {
         Self { shown, terminal: io::stderr().is_terminal(), start: now, last: now, dirty: false }
     }
 
-    /// Shows the state if it is time to. `here` counts since this process started.
-    pub fn show(&mut self, triples: u64, here: u64, skipped: u64) {
+    /// Shows a text if it is time to. It is made from the time since this process started.
+    pub fn show(&mut self, text: impl FnOnce(Duration) -> String) {
         let every = if self.terminal { ON_A_TERMINAL } else { ELSEWHERE };
         if !self.shown || self.last.elapsed() < every {
             return;
         }
         self.last = Instant::now();
-        let rate = here as f64 / self.start.elapsed().as_secs_f64();
-        let bad = if skipped > 0 { format!(", {skipped} bad lines") } else { String::new() };
-        let text = format!("{triples} triples, {rate:.0} a second{bad}");
+        let text = text(self.start.elapsed());
         let mut err = io::stderr().lock();
-        // Standard error may be closed; that is no reason to end an import.
+        // Standard error may be closed; that is no reason to end.
         let _ = if self.terminal {
             self.dirty = true;
             write!(err, "\r\x1b[K{text}").and_then(|()| err.flush())

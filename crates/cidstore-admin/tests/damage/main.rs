@@ -1,0 +1,6 @@
+//! Stores that are damaged in every place there is: what `verify` says of them, and what `repair`
+//! makes of them.
+
+mod made;
+mod repair;
+mod verify;
