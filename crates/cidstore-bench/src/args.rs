@@ -1,7 +1,7 @@
 //! The command line.
 
-use crate::data::{Data, Shape};
 use crate::encode::Form;
+use cidstore_bench::data::{Data, Shape};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -40,6 +40,11 @@ impl Cli {
     pub fn folder(&self) -> PathBuf {
         self.dir.clone().unwrap_or_else(std::env::temp_dir)
     }
+
+    /// Whether the JSON is all that is to be printed.
+    pub fn json_to_stdout(&self) -> bool {
+        self.json.as_ref().is_some_and(|path| path.as_os_str() == "-")
+    }
 }
 
 /// What to measure.
@@ -66,7 +71,7 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 1_000)]
         writes: usize,
     },
-    /// All of it, with floors, memory and restarts; needs --daemon
+    /// All of it at one or more sizes, with floors, memory, disk and restarts; needs --daemon
     Suite(SuiteArgs),
     /// Serve as the echo
     #[command(hide = true)]
@@ -179,13 +184,41 @@ pub struct InsertArgs {
 #[derive(Debug, Args)]
 pub struct SuiteArgs {
     #[command(flatten)]
-    pub load: LoadArgs,
-    /// Which ways of loading; queries, inserts and restarts are measured after the first
+    pub data: DataArgs,
+    /// Triples of each store
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1000000", value_parser = clap::value_parser!(u64).range(1_000..))]
+    pub sizes: Vec<u64>,
+    /// Triples a message
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub batch: u64,
+    /// Connections that load, each with a thread
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: u16,
+    /// Which ways of loading; everything else is measured after the first
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Mode::ReqPacked, Mode::ReqText, Mode::PushPacked])]
     pub modes: Vec<Mode>,
-    /// Queries and round trips a run; inserts and fsyncs are a fifth of it
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(10..))]
+    /// Queries of each kind and round trips a run; inserts and fsyncs are a fifth of it
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..))]
     pub requests: u64,
+    /// Most rows that scans read
+    #[arg(long, value_name = "N", default_value_t = 20_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub scan_rows: u64,
+    /// Rows that are only in the log when the daemon is killed, at most as many as the store has
+    #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub replay_rows: u64,
+    /// Seconds for which latencies are measured while batches come at half their measured maximum; 0
+    /// leaves it out. The store grows by what comes
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub under_load_s: u64,
+    /// The engine's example `in_process`, which opens the store without a daemon
+    #[arg(long, value_name = "PROGRAM")]
+    pub in_process: Option<PathBuf>,
+    /// The program of bench/peers, which measures other stores
+    #[arg(long, value_name = "PROGRAM")]
+    pub peers: Option<PathBuf>,
+    /// Triples of each load of the peers
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    pub peer_triples: u64,
 }
 
 fn parts(text: &str) -> Result<String, String> {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,8 +27,6 @@ pub struct Endpoints {
 /// A running daemon; killed when dropped.
 pub struct Daemon {
     child: Child,
-    program: PathBuf,
-    folder: PathBuf,
     /// Where it listens.
     pub endpoints: Endpoints,
     /// From its start to its first reply.
@@ -37,11 +35,11 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts `program` on `folder`, without a mirror and otherwise with its defaults and what the
-    /// environment says.
+    /// environment says, but for `settings` (names of variables and their values).
     ///
     /// # Errors
     /// When it does not get ready; the end of its log is in the message.
-    pub fn start(program: &Path, folder: &Path) -> Result<Self> {
+    pub fn start(program: &Path, folder: &Path, settings: &[(&str, String)]) -> Result<Self> {
         let file = folder.join("endpoints.json");
         let log = folder.join("daemon.log");
         let _ = fs::remove_file(&file);
@@ -54,6 +52,7 @@ impl Daemon {
             .env("CIDSTORE_ZMQ_PUB_PORT", "0")
             .env("CIDSTORE_PORT", "0")
             .env("CIDSTORE_USE_REDIS", "0")
+            .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?)
@@ -81,13 +80,7 @@ impl Daemon {
             }
             thread::sleep(Duration::from_millis(1));
         };
-        let mut daemon = Self {
-            child,
-            program: program.into(),
-            folder: folder.into(),
-            endpoints,
-            ready_after: Duration::ZERO,
-        };
+        let mut daemon = Self { child, endpoints, ready_after: Duration::ZERO };
         let context = Context::new();
         let socket = wire::connect(&context, SocketType::REQ, &daemon.endpoints.request)?;
         wire::expect_ok(&wire::ask(&socket, br#"{"command":"ping"}"#)?)?;
@@ -100,11 +93,11 @@ impl Daemon {
         self.child.id()
     }
 
-    /// Ends it (`TERM`: in order; `KILL`: at once) and starts it again on the same folder.
+    /// Ends it (`TERM`: in order; `KILL`: at once).
     ///
     /// # Errors
-    /// As [`Daemon::start`].
-    pub fn restart(mut self, signal: Signal) -> Result<Self> {
+    /// When it does not end.
+    pub fn end(mut self, signal: Signal) -> Result<()> {
         kill_process(Pid::from_child(&self.child), signal)?;
         let asked = Instant::now();
         while self.child.try_wait()?.is_none() {
@@ -113,7 +106,7 @@ impl Daemon {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        Self::start(&self.program.clone(), &self.folder.clone())
+        Ok(())
     }
 }
 

@@ -4,6 +4,9 @@
 use cidstore_types::{Cid, Triple};
 use clap::ValueEnum;
 
+/// Letters of the parts that a pattern binds, for all eight patterns.
+pub const PATTERNS: [&str; 8] = ["spo", "sp", "so", "po", "s", "p", "o", ""];
+
 /// How the CIDs are distributed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Shape {
@@ -62,6 +65,14 @@ impl Data {
         }
     }
 
+    /// Number of the `i`-th triple to ask for among the first `present`: all over the place, and one
+    /// of those that share their object with no other triple (`graph` and `two-lane`: half of them).
+    pub fn scattered(self, present: u64, i: u64) -> u64 {
+        // A step coprime to any count that is not a multiple of this prime visits all of them.
+        let n = (u128::from(i + 1) * 2_147_483_647 % u128::from(present.max(1))) as u64;
+        if matches!(self.shape, Shape::Graph | Shape::TwoLane) { n & !1 } else { n }
+    }
+
     fn graph(self, n: u64, narrow: impl Fn(Cid) -> Cid) -> Triple {
         let subject = n / SUBJECT_TRIPLES;
         // Eight consecutive predicates from a place that depends on the subject: (s, p) is unique.
@@ -91,6 +102,14 @@ mod tests {
             let pairs: HashSet<_> = (0..800).map(|n| (one.triple(n).s(), one.triple(n).p())).collect();
             if *shape != Shape::Tiny {
                 assert_eq!(pairs.len(), 800, "{shape:?}: a query by (s, p) has one answer");
+            }
+            let asked: Vec<_> = (0..1_000).map(|i| one.scattered(1_000, i)).collect();
+            assert!(asked.iter().all(|n| *n < 1_000));
+            if *shape == Shape::Graph {
+                let objects: Vec<_> = (0..1_000).map(|n| one.triple(n).o()).collect();
+                let alone = |n: &u64| objects.iter().filter(|o| **o == objects[*n as usize]).count() == 1;
+                assert!(asked.iter().all(alone));
+                assert_eq!(asked.iter().collect::<HashSet<_>>().len(), 500);
             }
             let leading = one.triple(3).s().lanes()[..2] == [0, 0];
             assert_eq!(leading, matches!(shape, Shape::TwoLane | Shape::Tiny));

@@ -122,10 +122,30 @@ pub fn query(out: &mut Vec<u8>, triple: Triple, parts: &str, limit: u16) {
     short_str(out, "packed");
 }
 
+/// Writes a `query` of everything after `cursor` (empty: from the start), at most `limit` rows in
+/// packed form.
+pub fn scan(out: &mut Vec<u8>, limit: u32, cursor: &[u8]) {
+    debug_assert!(cursor.len() < 256);
+    out.clear();
+    out.push(if cursor.is_empty() { 0x83 } else { 0x84 });
+    short_str(out, "command");
+    short_str(out, "query");
+    if !cursor.is_empty() {
+        short_str(out, "cursor");
+        out.extend_from_slice(&[0xc4, cursor.len() as u8]);
+        out.extend_from_slice(cursor);
+    }
+    short_str(out, "limit");
+    out.push(0xce);
+    out.extend_from_slice(&limit.to_be_bytes());
+    short_str(out, "format");
+    short_str(out, "packed");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Data, Shape};
+    use cidstore_bench::data::{Data, Shape};
     use serde::Deserialize;
     use std::collections::BTreeMap;
 
@@ -189,5 +209,12 @@ mod tests {
         expected.extend_from_slice(&sent[0].p().0);
         expected.extend_from_slice(b"\xa5limit\xcd\x01\x2c\xa6format\xa6packed");
         assert_eq!(out, expected);
+
+        scan(&mut out, 300, &[]);
+        let first = b"\x83\xa7command\xa5query\xa5limit\xce\x00\x00\x01\x2c\xa6format\xa6packed";
+        assert_eq!(out, first);
+        scan(&mut out, 300, &[1, 0]);
+        let next = b"\x84\xa7command\xa5query\xa6cursor\xc4\x02\x01\x00\xa5limit\xce\x00\x00\x01\x2c\xa6format\xa6packed";
+        assert_eq!(out, next);
     }
 }

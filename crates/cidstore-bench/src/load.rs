@@ -1,10 +1,10 @@
-//! The loads: ingest over several connections, queries, single durable inserts.
+//! Ingest over several connections.
 
-use crate::data::Data;
 use crate::encode::{self, Form};
+use crate::probe::contains;
 use crate::wire;
 use anyhow::{Context as _, Result, bail};
-use cidstore_types::Triple;
+use cidstore_bench::data::Data;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -33,7 +33,8 @@ impl Ingest {
         self.triples.div_ceil(self.batch)
     }
 
-    fn encode(&self, batch: u64, out: &mut Vec<u8>) {
+    /// Writes the batch of this number.
+    pub fn encode(&self, batch: u64, out: &mut Vec<u8>) {
         let start = batch * self.batch;
         let n = self.batch.min(self.triples - start) as usize;
         let triples = (0..n).map(|i| self.data.triple(self.first + start + i as u64));
@@ -41,12 +42,20 @@ impl Ingest {
     }
 }
 
-/// Runs one thread per connection from a common start; answers the time from that start to the end
-/// of the last of them.
-fn together<T: Send>(
+/// When a load began, and how long it took.
+#[derive(Debug, Clone, Copy)]
+pub struct Taken {
+    /// The common start of all connections.
+    pub start: Instant,
+    /// To the end of the last of them.
+    pub elapsed: Duration,
+}
+
+/// Runs one thread per connection from a common start to the end of the last of them.
+pub fn together<T: Send>(
     connections: usize,
     work: impl Fn(usize, &Barrier) -> Result<T> + Sync,
-) -> Result<(Duration, Vec<T>)> {
+) -> Result<(Taken, Vec<T>)> {
     let barrier = Barrier::new(connections + 1);
     thread::scope(|scope| {
         let threads: Vec<_> = (0..connections)
@@ -59,7 +68,7 @@ fn together<T: Send>(
         let start = Instant::now();
         let results: Result<Vec<T>> =
             threads.into_iter().map(|thread| thread.join().expect("a load thread panicked")).collect();
-        Ok((start.elapsed(), results?))
+        Ok((Taken { start, elapsed: start.elapsed() }, results?))
     })
 }
 
@@ -68,7 +77,7 @@ fn together<T: Send>(
 ///
 /// # Errors
 /// Of libzmq; a refusal by the daemon.
-pub fn over_req(load: &Ingest, endpoint: &str, check: bool) -> Result<Duration> {
+pub fn over_req(load: &Ingest, endpoint: &str, check: bool) -> Result<Taken> {
     let next = AtomicU64::new(0);
     let (taken, _) = together(load.connections, |_, barrier| {
         let context = Context::new();
@@ -94,13 +103,13 @@ pub fn over_req(load: &Ingest, endpoint: &str, check: bool) -> Result<Duration> 
 /// connection can be queried. What one connection sends is stored in order, so everything is then.
 ///
 /// # Errors
-/// Of libzmq; a count at the end that shows that something was lost.
-pub fn over_push(load: &Ingest, push: &str, request: &str, count_before: u64) -> Result<Duration> {
+/// Of libzmq; what was pushed and does not appear.
+pub fn over_push(load: &Ingest, push: &str, request: &str) -> Result<Taken> {
     let context = Context::new();
     let asker = wire::connect(&context, SocketType::REQ, request)?;
-    let (start_sending, connections) = (Instant::now(), load.connections as u64);
+    let connections = load.connections as u64;
     // Contexts outlive their threads: with linger 0, ending one drops what is still queued.
-    let (_, senders) = together(load.connections, |connection, barrier| {
+    let (sent, senders) = together(load.connections, |connection, barrier| {
         let context = Context::new();
         let socket = wire::connect(&context, SocketType::PUSH, push);
         barrier.wait();
@@ -127,89 +136,5 @@ pub fn over_push(load: &Ingest, push: &str, request: &str, count_before: u64) ->
             thread::sleep(Duration::from_millis(1));
         }
     }
-    let taken = start_sending.elapsed();
-    let found = count(&asker)?;
-    if found != count_before + load.triples {
-        bail!("{found} triples after pushing {} onto {count_before}", load.triples);
-    }
-    Ok(taken)
-}
-
-fn contains(reply: &[u8], triple: &Triple) -> bool {
-    reply.windows(Triple::BYTES).any(|window| window == triple.0)
-}
-
-/// Number of triples in the store.
-///
-/// # Errors
-/// Of libzmq, and a reply without a count.
-pub fn count(asker: &zeromq::Socket) -> Result<u64> {
-    let reply = wire::ask(asker, br#"{"command":"count"}"#)?;
-    let map: serde_json::Value = serde_json::from_slice(&reply)?;
-    map["count"].as_u64().with_context(|| format!("no count in {map}"))
-}
-
-/// Round trips of single inserts with `triples` numbered from `first`, one connection, in
-/// nanoseconds.
-///
-/// # Errors
-/// Of libzmq; a refusal by the daemon.
-pub fn inserts(data: Data, first: u64, requests: u64, endpoint: &str) -> Result<Vec<u64>> {
-    let mut n = first;
-    round_trips(requests, endpoint, |request| {
-        encode::insert(request, data.triple(n));
-        n += 1;
-        None
-    })
-}
-
-/// Round trips of queries for triples among the first `present`, in an order that looks random,
-/// one connection, in nanoseconds. `parts` are letters of `spo`.
-///
-/// # Errors
-/// Of libzmq; a refusal, or an answer without the triple asked for.
-pub fn queries(
-    data: Data,
-    present: u64,
-    parts: &str,
-    limit: u16,
-    requests: u64,
-    endpoint: &str,
-) -> Result<Vec<u64>> {
-    let mut n = 0u64;
-    let narrow = parts.contains('s');
-    round_trips(requests, endpoint, |request| {
-        // A step coprime to any count that is not a multiple of this prime visits all of them.
-        n = (n + 2_147_483_647) % present.max(1);
-        let triple = data.triple(n);
-        encode::query(request, triple, parts, limit);
-        narrow.then_some(triple)
-    })
-}
-
-fn round_trips(
-    requests: u64,
-    endpoint: &str,
-    mut next: impl FnMut(&mut Vec<u8>) -> Option<Triple>,
-) -> Result<Vec<u64>> {
-    let context = Context::new();
-    let socket = wire::connect(&context, SocketType::REQ, endpoint)?;
-    let (mut request, warm_up) = (Vec::new(), requests / 10);
-    let mut nanos = Vec::with_capacity(requests as usize);
-    for n in 0..requests + warm_up {
-        let expected = next(&mut request);
-        let start = Instant::now();
-        let reply = wire::ask(&socket, &request)?;
-        let taken = start.elapsed().as_nanos() as u64;
-        wire::expect_ok(&reply)?;
-        if let Some(triple) = expected
-            && !contains(&reply, &triple)
-        {
-            bail!("the answer lacks {triple:?}");
-        }
-        if n >= warm_up {
-            nanos.push(taken);
-        }
-    }
-    Ok(nanos)
+    Ok(Taken { elapsed: sent.start.elapsed(), ..sent })
 }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use zeromq::{Context, Message, Socket, SocketType};
 
 /// How long a reply may take before the run is given up, in milliseconds.
-const TIMEOUT_MS: i32 = 60_000;
+const TIMEOUT_MS: i32 = 180_000;
 
 /// Opens a socket of the given type, connected to `endpoint`.
 ///
