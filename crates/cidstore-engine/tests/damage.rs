@@ -85,7 +85,7 @@ fn ask(snapshot: &Snapshot) {
     }
     for p in 0..11 {
         let pattern = Pattern { p: Some(triple(p).p()), ..Pattern::ALL };
-        let _ = (snapshot.count(&pattern), snapshot.query(&pattern, usize::MAX, None, true));
+        let _ = (snapshot.count(&pattern), snapshot.query(&pattern, 2000, None, true));
     }
     let _ = (snapshot.count(&Pattern::ALL), snapshot.query(&Pattern::ALL, usize::MAX, None, true));
 }

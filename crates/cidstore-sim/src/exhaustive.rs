@@ -103,7 +103,8 @@ fn cases(name: &str, plan: &Plan, all: bool) -> Result<Counts, String> {
             let mut failing = plan.clone();
             failing.actions.insert(0, Action::Fail(n, fault));
             failing.last_cut = n;
-            let passed = run(&failing, 0).map_err(|failure| told(format!("{fault:?} at {n}"))(failure.what))?;
+            let passed =
+                run(&failing, 0).map_err(|failure| told(format!("{fault:?} at {n}"))(failure.what))?;
             let hit = ["io_errors", "full", "read_errors", "short_reads"];
             counts.merge(&passed.counts);
             if hit.iter().all(|name| passed.counts.get(name) == 0) {
@@ -163,7 +164,8 @@ fn open(world: &World, disk: &SimDisk) -> Result<Store, String> {
 }
 
 fn judge(world: &World, disk: &SimDisk, case: &str) {
-    let store = open(world, disk).unwrap_or_else(|error| panic!("{case}: a start must need no help: {error}"));
+    let store =
+        open(world, disk).unwrap_or_else(|error| panic!("{case}: a start must need no help: {error}"));
     let judged = world.oracle.judge(&store.reader().snapshot(), world.oracle.durable());
     judged.unwrap_or_else(|what| panic!("{case}: {what}"));
 }

@@ -30,7 +30,10 @@ impl World {
                     let batch = BatchRef::decode(entry.payload).expect("it passed its checksum");
                     assert_eq!(entry.first_seq, self.seen + 1, "a record of another number");
                     if let Some(record) = self.oracle.record_of(entry.first_seq) {
-                        assert_eq!((entry.first_seq, entry.count as usize), (record.first, record.rows.len()));
+                        assert_eq!(
+                            (entry.first_seq, entry.count as usize),
+                            (record.first, record.rows.len())
+                        );
                     }
                     for (seq, row) in (entry.first_seq..).zip(batch.rows()) {
                         self.check_told(seq, batch.op, &row.triple, row.created_at, row.metadata);
@@ -60,10 +63,20 @@ impl World {
         let visible = self.oracle.visible();
         match changes(&log, since, limit) {
             Ok(changes) => {
-                assert_eq!(changes.len() as u64, (visible - since).min(limit as u64), "changes after {since}");
+                assert_eq!(
+                    changes.len() as u64,
+                    (visible - since).min(limit as u64),
+                    "changes after {since}"
+                );
                 for (seq, change) in (since + 1..).zip(changes) {
                     assert_eq!(change.seq, seq, "numbers of changes");
-                    self.check_told(seq, change.op, &change.triple, change.created_at, change.metadata.as_deref());
+                    self.check_told(
+                        seq,
+                        change.op,
+                        &change.triple,
+                        change.created_at,
+                        change.metadata.as_deref(),
+                    );
                 }
             }
             Err(StoreError::Wal(WalError::Gone { oldest })) => {

@@ -289,7 +289,9 @@ impl Generator {
             6..=15 => Action::EndAt(self.random.below(30), self.end()),
             16..=18 => {
                 let count = 1 + self.random.below(3);
-                Action::CutStarts((0..count).map(|_| (self.random.below(16), self.random.next_u64())).collect())
+                Action::CutStarts(
+                    (0..count).map(|_| (self.random.below(16), self.random.next_u64())).collect(),
+                )
             }
             19 | 20 => Action::FailStart(self.random.below(16), self.fault()),
             21..=26 => Action::Fail(self.random.below(20), self.fault()),

@@ -96,7 +96,8 @@ pub fn difference(snapshot: &Snapshot, model: &Model) -> Option<String> {
             return Some(format!("of {triple:?} it holds {found:?}, expected {version:?}"));
         }
     }
-    (records.len() != model.len()).then(|| format!("it holds {} triples, expected {}", records.len(), model.len()))
+    (records.len() != model.len())
+        .then(|| format!("it holds {} triples, expected {}", records.len(), model.len()))
 }
 
 /// Asks the store in every way, by pages of `limit`.

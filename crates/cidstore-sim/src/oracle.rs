@@ -28,7 +28,8 @@ impl Record {
     /// Whether the log may say this of `seq`.
     pub fn tells(&self, seq: Seq, op: Op, triple: &Triple, version: &Version) -> bool {
         let (row, expected) = &self.rows[(seq - self.first) as usize];
-        let same_row = if self.by_pattern { self.rows.iter().any(|(row, _)| row == triple) } else { row == triple };
+        let same_row =
+            if self.by_pattern { self.rows.iter().any(|(row, _)| row == triple) } else { row == triple };
         same_row && self.op == op && version == expected
     }
 }
@@ -155,7 +156,9 @@ impl Oracle {
             return Err(format!("it ends at {seq}, and everything up to {least} was durable"));
         }
         let Some(model) = self.state(seq) else {
-            return Err(format!("it ends at {seq}, in the middle of a record or behind all that was written"));
+            return Err(format!(
+                "it ends at {seq}, in the middle of a record or behind all that was written"
+            ));
         };
         difference(found, model).map_or(Ok(()), |what| Err(format!("not the state after {seq}: {what}")))
     }

@@ -108,7 +108,9 @@ impl World {
         match self.try_open() {
             Ok(store) => {
                 let judged = self.oracle.judge(&store.reader().snapshot(), self.least());
-                judged.unwrap_or_else(|what| panic!("a start in spite of {fault:?} found what cannot be: {what}"));
+                judged.unwrap_or_else(|what| {
+                    panic!("a start in spite of {fault:?} found what cannot be: {what}")
+                });
             }
             Err(error) => {
                 self.excuse("a start", &error);

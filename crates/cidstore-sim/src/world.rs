@@ -122,8 +122,7 @@ impl World {
 
     /// Whether something went wrong with the disk since the process began, so that it may fail.
     pub(crate) fn is_excused(&self) -> bool {
-        let faults =
-            |tally: &Tally| tally.io_errors + tally.full + tally.read_errors + tally.short_reads;
+        let faults = |tally: &Tally| tally.io_errors + tally.full + tally.read_errors + tally.short_reads;
         faults(&self.disk.sim.tally()) > faults(&self.before) || self.disk.sim.has_stopped()
     }
 

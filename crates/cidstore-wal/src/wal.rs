@@ -59,21 +59,18 @@ impl Wal {
         }
         if made.as_ref().is_err_and(DiskError::is_full) {
             // Not even room for a header.
-            made = match segments.pop_if(|last| last.is_empty()) {
+            made = if let Some(mut last) = segments.pop_if(|last| last.is_empty()) {
                 // No record was ever written to this one, so that its signature serves once more.
-                Some(mut last) => {
-                    if recovery.torn_bytes > 0 {
-                        last.cut(&store_id, last.end)?;
-                    }
-                    Ok(last)
+                if recovery.torn_bytes > 0 {
+                    last.cut(&store_id, last.end)?;
                 }
+                Ok(last)
+            } else {
                 // What is reserved beyond the last record is room.
-                None => {
-                    if let Some(last) = segments.last_mut() {
-                        last.cut(&store_id, last.end)?;
-                    }
-                    create(least)
+                if let Some(last) = segments.last_mut() {
+                    last.cut(&store_id, last.end)?;
                 }
+                create(least)
             };
         }
         let active = made?;

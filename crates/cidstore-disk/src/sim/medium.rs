@@ -217,7 +217,12 @@ impl Medium {
     }
 
     /// Counts a change of `path`, and fails it if it was chosen to.
-    pub(super) fn operate(&mut self, op: &'static str, path: &Path, details: fmt::Arguments<'_>) -> Result<()> {
+    pub(super) fn operate(
+        &mut self,
+        op: &'static str,
+        path: &Path,
+        details: fmt::Arguments<'_>,
+    ) -> Result<()> {
         let failed = self.faults.change();
         self.faults.note(|| {
             let outcome = failed.map(|kind| format!(": {kind}")).unwrap_or_default();
