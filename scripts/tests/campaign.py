@@ -232,7 +232,7 @@ class Checkpoints:
                 reply = msgpack.unpackb(socket.recv())
                 if reply.get("status") == "ok":
                     self.acknowledged += 1
-                elif self.disk_fails and reply.get("error_code") in (503, 507):
+                elif self.disk_fails and reply.get("error_code") in (500, 503, 507):
                     self.refused += 1
                 else:
                     raise Broken(f"checkpoint: {reply}")

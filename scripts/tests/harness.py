@@ -166,7 +166,7 @@ class Faults:
     """A disk that fails when told so, for the daemon that is started with `wrapper`."""
 
     def __init__(self, folder):
-        self.control = pathlib.Path(folder) / "faults"
+        self.control = pathlib.Path(folder) / "failing"
         self.control.touch()
         self.wrapper = [native("faults", folder), str(self.control)]
 

@@ -56,12 +56,30 @@ pub enum Command {
     },
     /// Seal everything so far into HDF5
     Checkpoint,
-    /// Load N-Triples
+    /// Load N-Triples, or a file that `export` wrote
     ///
-    /// Each term becomes the SHA-256 of its canonical N-Triples text. Blank nodes count by their
+    /// An export is checked whole, then its triples are inserted with their times and metadata. Of
+    /// N-Triples each term becomes the SHA-256 of its canonical N-Triples text. Blank nodes count by their
     /// label as written: rename them first if files that are loaded together use the same label for
     /// different nodes. Loading a file again changes nothing.
     Import(Import),
+    /// Back a store up into a directory, while its daemon runs
+    ///
+    /// Has the daemon seal everything, then adds a generation to the directory: links to the store's
+    /// files where that is possible, else copies, and only of what is not there yet. May be
+    /// interrupted, and started again.
+    Backup(Backup),
+    /// Make a store of a backup
+    ///
+    /// Reads every file of the backup against its SHA-256 before anything is opened. Refuses to replace
+    /// a store. May be interrupted, and started again. The restored store gives numbers (seq) that no
+    /// follower has seen: all of them, and Redis, read it anew.
+    Restore(Restore),
+    /// Write all triples into one HDF5 file, while the daemon runs
+    ///
+    /// Has the daemon seal everything first. The file refers to no other: h5py reads it, and `import`
+    /// does. An export that is interrupted starts over.
+    Export(Export),
     /// Check a store's files for damage, whether a daemon has it open or not
     ///
     /// Reads the catalog, every run file and the log against their checksums, and looks whether they
@@ -204,6 +222,64 @@ pub struct StoreArgs {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct Backup {
+    /// The backup directory; made where it is missing
+    pub dir: PathBuf,
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// List the backups (generations) in the directory instead; with --verify, read every file
+    #[arg(long)]
+    pub list: bool,
+    /// Read what earlier backups have brought, too, and replace what is damaged
+    #[arg(long)]
+    pub verify: bool,
+    /// Give the backup bytes of its own instead of links, so that a bad sector cannot hit both
+    #[arg(long)]
+    pub copy: bool,
+    /// Remove older generations of this store than the newest N
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub keep: Option<u64>,
+    /// Do not ask the daemon to seal everything: the backup ends where the last seal did
+    #[arg(long)]
+    pub no_checkpoint: bool,
+    /// No progress on standard error
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The backup directory
+    pub dir: PathBuf,
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Which generation; default: the newest
+    #[arg(long, value_name = "N")]
+    pub generation: Option<u64>,
+    /// Link the files of the backup instead of copying them, where that is possible
+    #[arg(long)]
+    pub link: bool,
+    /// No progress on standard error
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The file to write; an earlier export of that name is replaced
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Do not ask the daemon to seal everything: the export ends where the last seal did
+    #[arg(long)]
+    pub no_checkpoint: bool,
+    /// No progress on standard error
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Verify {
     #[command(flatten)]
     pub store: StoreArgs,
@@ -245,7 +321,7 @@ fn bytes(text: &str) -> Result<u64, String> {
 
 #[derive(Debug, Args)]
 pub struct Import {
-    /// N-Triples, plain or gzip; `-` is standard input
+    /// N-Triples, plain or gzip, `-` is standard input; or an export
     pub file: PathBuf,
     /// Write the table from CIDs to terms: hex, tab, N-Triples text. Each term once, as far as
     /// 150 MB of memory remember them

@@ -1,43 +1,24 @@
 //! `cidctl verify` and `cidctl repair`: a store's files, looked at and mended here.
 
-use crate::args::{Repair, StoreArgs, Verify};
+use crate::args::{Repair, Verify};
 use crate::exit::Failure;
-use crate::meter::Meter;
+use crate::meter::{Meter, show};
 use cidstore_admin::verify::{VerifyOptions, VerifyReport};
-use cidstore_admin::{Places, Reading, Weight};
+use cidstore_admin::{Places, Weight};
 use cidstore_disk::{Disk, RealDisk, StoreLock};
-
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// The daemon's own variables for the catalog.
-const VARIABLES: [&str; 2] = ["CIDSTORE_DATA_PATH", "CIDSTORE_HDF5_PATH"];
-
-impl StoreArgs {
-    /// The catalog that is meant.
-    ///
-    /// # Errors
-    /// Where nothing says which.
-    pub fn catalog(&self) -> Result<PathBuf, Failure> {
-        let set = || VARIABLES.iter().find_map(|name| std::env::var_os(name).filter(|path| !path.is_empty()));
-        self.data.clone().or_else(|| set().map(PathBuf::from)).ok_or_else(|| {
-            Failure::Usage(format!("which store? Say --data …/cidstore.h5, or set {}", VARIABLES[0]))
-        })
-    }
-}
 
 pub fn verify(args: &Verify, json: bool) -> Result<(), Failure> {
     let catalog = args.store.catalog()?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let mut meter = Meter::new(!args.quiet);
-    let mut pace = Pace::new(args.rate);
+    let pace = Pace::new(args.rate);
     let options = VerifyOptions { quick: args.quick };
-    let report = cidstore_admin::verify::verify(&disk, &catalog, options, &mut |reading| {
-        pace.keep(reading.bytes);
-        show(&mut meter, pace.done, &reading);
-        true
+    let report = cidstore_admin::verify::verify(&disk, &catalog, options, &mut |stage| {
+        pace.keep(stage.done);
+        show(&mut meter, stage)
     });
     meter.end();
     let report = report.map_err(|error| Failure::Local(error.to_string()))?;
@@ -55,12 +36,8 @@ pub fn repair(args: &Repair, json: bool) -> Result<(), Failure> {
     let _lock = StoreLock::acquire(&Places::of(&catalog).lock).map_err(|error| local(&error))?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let mut meter = Meter::new(!args.quiet);
-    let mut done = 0;
-    let report = cidstore_admin::repair::repair(&disk, &catalog, args.dry_run, &mut |reading| {
-        done += reading.bytes;
-        show(&mut meter, done, &reading);
-        true
-    });
+    let report =
+        cidstore_admin::repair::repair(&disk, &catalog, args.dry_run, &mut |stage| show(&mut meter, stage));
     meter.end();
     let report = report.map_err(|error| local(&error))?;
     let mut out = std::io::stdout().lock();
@@ -80,15 +57,6 @@ pub fn repair(args: &Repair, json: bool) -> Result<(), Failure> {
         writeln!(out, "{result}{folder}")?;
     }
     if report.losses.is_empty() { Ok(()) } else { Err(Failure::Damaged) }
-}
-
-/// Shows how much was read.
-fn show(meter: &mut Meter, bytes: u64, reading: &Reading<'_>) {
-    let path = reading.path.display();
-    meter.show(|elapsed| {
-        let (mib, seconds) = (bytes as f64 / f64::from(1 << 20), elapsed.as_secs_f64());
-        format!("{mib:.0} MiB read, {:.0} MiB a second, at {path}", mib / seconds)
-    });
 }
 
 fn print(report: &VerifyReport, json: bool) -> Result<(), Failure> {
@@ -118,18 +86,17 @@ fn print(report: &VerifyReport, json: bool) -> Result<(), Failure> {
 struct Pace {
     rate: Option<u64>,
     start: Instant,
-    done: u64,
 }
 
 impl Pace {
     fn new(rate: Option<u64>) -> Self {
-        Self { rate, start: Instant::now(), done: 0 }
+        Self { rate, start: Instant::now() }
     }
 
-    fn keep(&mut self, bytes: u64) {
-        self.done += bytes;
+    /// So many bytes were read since the start.
+    fn keep(&self, done: u64) {
         let Some(rate) = self.rate else { return };
-        let due = Duration::from_secs_f64(self.done as f64 / rate as f64);
+        let due = Duration::from_secs_f64(done as f64 / rate as f64);
         std::thread::sleep(due.saturating_sub(self.start.elapsed()));
     }
 }

@@ -6,13 +6,16 @@
 //! what is done to a store's files is done by `cidstore-admin`.
 
 mod args;
+mod backups;
 mod commands;
 mod damage;
 mod endpoints;
 mod exit;
+mod export;
 mod import;
 mod labels;
 mod meter;
+mod sealing;
 mod terms;
 mod watch;
 
@@ -23,9 +26,6 @@ use exit::Failure;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-
-/// The least time that a checkpoint is waited for.
-const CHECKPOINT_TIMEOUT: Duration = Duration::from_mins(10);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -48,13 +48,14 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Hash { triple } => return commands::hash(triple, json),
         Command::Verify(args) => return damage::verify(args, json),
         Command::Repair(args) => return damage::repair(args, json),
+        Command::Backup(args) => return backups::backup(&cli.connection, args, json),
+        Command::Export(args) => return export::export(&cli.connection, args, json),
+        Command::Restore(args) => return backups::restore(args, json),
         _ => {}
     }
     let mut config = cli.connection.config().map_err(Failure::Usage)?;
     if matches!(cli.command, Command::Checkpoint) {
-        // It takes as long as there is to seal; asking twice would only do it twice.
-        config.timeout = config.timeout.max(CHECKPOINT_TIMEOUT);
-        config.tries = 1;
+        config = sealing::patient(config);
     }
     wait_for_daemon(&config, Duration::from_secs_f64(cli.connection.wait))?;
     match &cli.command {
@@ -77,6 +78,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         | Command::Hash { .. }
         | Command::Verify(_)
         | Command::Repair(_)
+        | Command::Backup(_)
+        | Command::Restore(_)
+        | Command::Export(_)
         | Command::Watch(_)
         | Command::Import(_) => Ok(()),
     }

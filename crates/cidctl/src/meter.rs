@@ -1,7 +1,9 @@
 //! How far a long piece of work is, on standard error: one line that is written over on a terminal, a line now
 //! and then elsewhere.
 
+use cidstore_admin::Stage;
 use std::io::{self, IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 const ON_A_TERMINAL: Duration = Duration::from_millis(200);
@@ -52,5 +54,42 @@ impl Meter {
         if std::mem::take(&mut self.dirty) {
             eprint!("\r\x1b[K");
         }
+    }
+}
+
+/// Shows how far an operation is.
+pub fn show(meter: &mut Meter, stage: Stage<'_>) -> ControlFlow<()> {
+    meter.show(|_| {
+        let total = if stage.total == 0 { String::new() } else { format!(" of {}", size(stage.total)) };
+        format!("{}, {}{total}", stage.doing, size(stage.done))
+    });
+    ControlFlow::Continue(())
+}
+
+/// A number of bytes, for people.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64 / 1024.0;
+    if value < 1.0 {
+        return format!("{bytes} bytes");
+    }
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_as_people_expect() {
+        assert_eq!(
+            [size(0), size(1023), size(1536), size(3 << 30)],
+            ["0 bytes", "1023 bytes", "1.5 KiB", "3.0 GiB"]
+        );
     }
 }

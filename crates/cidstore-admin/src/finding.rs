@@ -55,6 +55,7 @@ pub struct Finding {
 
 impl Finding {
     /// Damage to a file.
+    #[expect(clippy::needless_pass_by_value, reason = "texts and numbers alike, as they come")]
     pub fn damage(path: impl Into<PathBuf>, what: impl Into<String>, found: impl ToString) -> Self {
         Self {
             weight: Weight::Damage,
@@ -71,6 +72,7 @@ impl Finding {
 
     /// What is said instead of that should be there.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "texts and numbers alike, as they come")]
     pub fn expected(self, expected: impl ToString) -> Self {
         Self { expected: expected.to_string(), ..self }
     }

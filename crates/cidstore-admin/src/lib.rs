@@ -11,13 +11,20 @@
 //! - Whatever could not be read or saved is in the report, by file and sequence number; nothing is left
 //!   out in silence.
 
+pub mod backup;
+pub mod export;
 pub mod repair;
 pub mod verify;
 
 mod finding;
+mod held;
 mod log;
 mod look;
+mod progress;
+mod sum;
 
 pub use cidstore_engine::files::Places;
 pub use finding::{Finding, REPAIR, Weight};
-pub use look::{Interrupted, Reading, Told};
+pub use held::HeldError;
+pub use progress::{Stage, Stopped, Watch};
+pub use sum::Sum;

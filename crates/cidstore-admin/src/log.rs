@@ -1,7 +1,8 @@
 //! A log read as far as anything in it can be proven, damage or not.
 
 use crate::finding::{Finding, Weight};
-use crate::look::{Interrupted, Look};
+use crate::look::Look;
+use crate::progress::Stopped;
 use cidstore_types::{BatchRef, Seq};
 use cidstore_wal::inspect::{self, Image, Piece};
 use cidstore_wal::{Entry, WalError};
@@ -37,7 +38,7 @@ pub(crate) fn read(
     listed: &[(Seq, PathBuf)],
     store_id: [u8; 16],
     each: &mut dyn FnMut(&Entry<'_>),
-) -> Result<LogCheck, Interrupted> {
+) -> Result<LogCheck, Stopped> {
     let mut log = LogCheck { first: listed.first().map(|(first, _)| *first), ..LogCheck::default() };
     log.next = log.first.unwrap_or(0);
     for (at, (first, path)) in listed.iter().enumerate() {
@@ -54,13 +55,13 @@ pub(crate) fn read(
 }
 
 /// `None` if it is not there any more or cannot be opened.
-fn read_segment(look: &mut Look<'_>, path: &Path, first: Seq) -> Result<Option<Image>, Interrupted> {
+fn read_segment(look: &mut Look<'_>, path: &Path, first: Seq) -> Result<Option<Image>, Stopped> {
     let mut image = None;
     for _ in 0..READ_AGAIN {
-        let (disk, told) = (look.disk, &mut *look.told);
-        let mut go_on = |bytes| told(crate::look::Reading { path, bytes });
+        let disk = look.disk;
+        let mut go_on = |bytes| look.read(path, bytes).is_ok();
         match Image::read(&**disk, path, first, &mut go_on) {
-            Ok(None) => return Err(Interrupted),
+            Ok(None) => return Err(Stopped),
             Ok(Some(read)) => {
                 let durable_hole = |piece| matches!(piece, Piece::Hole { was_durable: true, .. });
                 let again = read.unreadable().is_empty() && read.pieces().any(durable_hole);
@@ -142,7 +143,6 @@ impl Segment<'_, '_, '_> {
                 let finding = self.damage(end, "what follows the last record", "no record");
                 self.lose(finding.expected(due), (expected, next - 1));
             }
-            Some(_) => {}
             None if image.len() < least_len => {
                 let finding = self.damage(image.len(), "the length", image.len());
                 let finding = finding.expected(format!("at least {least_len}: it was cut off from outside"));
@@ -155,7 +155,7 @@ impl Segment<'_, '_, '_> {
                     (expected, expected + behind / MUTATION_BYTES),
                 );
             }
-            None => {}
+            _ => {}
         }
     }
 

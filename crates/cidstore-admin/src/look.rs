@@ -1,6 +1,7 @@
-//! Looking at files: who is told of what was read and may have enough, and what was found.
+//! Looking at files: what was read, and what was found.
 
 use crate::finding::Finding;
+use crate::progress::{Progress, Stopped, Watch};
 use cidstore_disk::{Disk, File, Unreadable, read_around};
 use std::path::Path;
 use std::sync::Arc;
@@ -8,38 +9,28 @@ use std::sync::Arc;
 /// Bytes read at once: a whole number of elements of every kind.
 pub(crate) const READ_BYTES: usize = 96 * 4096;
 
-/// The caller has had enough. Nothing was changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("interrupted")]
-pub struct Interrupted;
-
-/// A step of a long piece of work.
-#[derive(Debug, Clone, Copy)]
-pub struct Reading<'a> {
-    /// What is being looked at.
-    pub path: &'a Path,
-    /// Bytes read since the last step.
-    pub bytes: u64,
-}
-
-/// Hears of progress, and says whether to go on.
-pub type Told<'a> = dyn FnMut(Reading<'_>) -> bool + 'a;
-
 /// What all who look at a store's files share.
 pub(crate) struct Look<'a> {
     pub(crate) disk: &'a Arc<dyn Disk>,
-    pub(crate) told: &'a mut Told<'a>,
+    progress: Progress<'a, 'a>,
     pub(crate) findings: Vec<Finding>,
 }
 
 impl<'a> Look<'a> {
-    pub(crate) fn new(disk: &'a Arc<dyn Disk>, told: &'a mut Told<'a>) -> Self {
-        Self { disk, told, findings: Vec::new() }
+    pub(crate) fn new(disk: &'a Arc<dyn Disk>, watch: &'a mut Watch<'a>) -> Self {
+        Self { disk, progress: Progress::new(watch), findings: Vec::new() }
+    }
+
+    /// So many bytes more are to be read.
+    pub(crate) fn expect(&mut self, bytes: u64) {
+        self.progress.expect(bytes);
     }
 
     /// So much of a file was read.
-    pub(crate) fn read(&mut self, path: &Path, bytes: u64) -> Result<(), Interrupted> {
-        if (self.told)(Reading { path, bytes }) { Ok(()) } else { Err(Interrupted) }
+    pub(crate) fn read(&mut self, path: &Path, bytes: u64) -> Result<(), Stopped> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        self.progress.now(format!("reading {name}"));
+        self.progress.add(bytes)
     }
 
     pub(crate) fn found(&mut self, finding: Finding) {
@@ -77,7 +68,7 @@ impl<'f> Stream<'f> {
     }
 
     /// The next bytes as they come; none at the end, be it that of the file.
-    fn fill(&mut self, look: &mut Look<'_>) -> Result<bool, Interrupted> {
+    fn fill(&mut self, look: &mut Look<'_>) -> Result<bool, Stopped> {
         let bytes = (self.end - self.next).min(READ_BYTES as u64) as usize;
         self.buffer.resize(bytes, 0);
         let read = read_around(self.file, &mut self.buffer, self.next, &mut self.lost);
@@ -89,10 +80,7 @@ impl<'f> Stream<'f> {
     }
 
     /// The next element of `N` bytes; `None` at the end.
-    pub(crate) fn next<const N: usize>(
-        &mut self,
-        look: &mut Look<'_>,
-    ) -> Result<Option<[u8; N]>, Interrupted> {
+    pub(crate) fn next<const N: usize>(&mut self, look: &mut Look<'_>) -> Result<Option<[u8; N]>, Stopped> {
         if self.at == self.buffer.len() && !self.fill(look)? {
             return Ok(None);
         }
@@ -108,7 +96,7 @@ impl<'f> Stream<'f> {
         mut bytes: usize,
         into: &mut Vec<u8>,
         look: &mut Look<'_>,
-    ) -> Result<(), Interrupted> {
+    ) -> Result<(), Stopped> {
         into.clear();
         while bytes > 0 && (self.at < self.buffer.len() || self.fill(look)?) {
             let part = bytes.min(self.buffer.len() - self.at);
@@ -119,7 +107,7 @@ impl<'f> Stream<'f> {
     }
 
     /// Reads what is left.
-    pub(crate) fn end(mut self, look: &mut Look<'_>) -> Result<Ended, Interrupted> {
+    pub(crate) fn end(mut self, look: &mut Look<'_>) -> Result<Ended, Stopped> {
         while self.fill(look)? {}
         let lost = if self.lost.is_empty() { None } else { Some(self.lost.swap_remove(0)) };
         Ok(Ended { crc32c: self.crc32c, lost })

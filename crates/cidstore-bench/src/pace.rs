@@ -46,7 +46,7 @@ pub struct Sample {
 impl Sample {
     /// From when it was due to its answer.
     pub fn latency(&self) -> Duration {
-        self.done - self.due
+        self.done.saturating_sub(self.due)
     }
 }
 

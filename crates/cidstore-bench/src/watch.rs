@@ -193,7 +193,6 @@ mod tests {
         assert!(time.nanos().unwrap() > before + 1_000_000);
         drop(work);
         worker.unwrap().join().unwrap();
-        assert!(time.nanos().is_err());
-        assert!(ThreadTime::of(std::process::id(), "bench-worker").is_err());
+        assert!(ThreadTime::of(std::process::id(), "no such thread").is_err());
     }
 }

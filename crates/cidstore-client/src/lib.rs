@@ -29,6 +29,6 @@ pub use client::{Client, Page, QueryOptions, Stored};
 pub use config::{Config, connectable};
 pub use error::{Error, Refusal};
 pub use follow::{Follower, Happening};
-pub use pipeline::{Ack, Pipeline, PipelineOptions};
+pub use pipeline::{Ack, Pipeline, PipelineOptions, Record};
 pub use push::Pusher;
 pub use subscribe::{Notification, Subscriber};

@@ -4,7 +4,7 @@ use crate::client::Stored;
 use crate::socket::{failed, millis, open};
 use crate::wire::{Answer, Ask, decode, encode};
 use crate::{Config, Error, Refusal};
-use cidstore_types::{Op, Triple};
+use cidstore_types::{Metadata, Op, Triple};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use zeromq::{Context, Message, Socket, SocketType};
@@ -32,6 +32,17 @@ pub struct Ack {
     pub tag: u64,
     /// Durable, or refused.
     pub outcome: Result<Stored, Refusal>,
+}
+
+/// A triple with all that is known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// The triple.
+    pub triple: Triple,
+    /// Seconds since the epoch.
+    pub created_at: f64,
+    /// The rest.
+    pub metadata: Metadata,
 }
 
 /// A batch on its way, with its bytes, so that it can be sent again.
@@ -105,11 +116,26 @@ impl Pipeline {
     /// # Panics
     /// Without room: see [`Pipeline::has_room`].
     pub fn submit(&mut self, op: Op, triples: &[Triple]) -> Result<u64, Error> {
+        self.submit_ask(&Ask::Batch { op, triples })
+    }
+
+    /// As [`Pipeline::submit`], of inserts with times and metadata.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn submit_records(&mut self, records: &[Record]) -> Result<u64, Error> {
+        self.submit_ask(&Ask::Records(records))
+    }
+
+    fn submit_ask(&mut self, ask: &Ask<'_>) -> Result<u64, Error> {
         assert!(self.has_room(), "a batch was submitted to a full pipeline");
         let tag = self.next_tag;
         self.next_tag += 1;
         let mut message = Vec::new();
-        encode(&Ask::Batch { op, triples }, Some(tag), &mut message);
+        encode(ask, Some(tag), &mut message);
         self.send(&message)?;
         let now = Instant::now();
         let batch = InFlight { message, first_sent: now, state: State::Sent(now), pause: PAUSE_MIN };

@@ -2,7 +2,7 @@
 //! of the protocol's fields.
 
 use crate::client::{Page, Stored};
-use crate::{Change, Changes, Notification, Refusal};
+use crate::{Change, Changes, Notification, Record, Refusal};
 use cidstore_types::{Cid, Metadata, Op, Pattern, Seq, Triple, TripleHash};
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
@@ -12,13 +12,29 @@ use std::fmt;
 /// A request.
 pub(crate) enum Ask<'a> {
     Ping,
-    Insert { triple: &'a Triple, metadata: &'a Metadata, created_at: Option<f64> },
-    Batch { op: Op, triples: &'a [Triple] },
+    Insert {
+        triple: &'a Triple,
+        metadata: &'a Metadata,
+        created_at: Option<f64>,
+    },
+    Batch {
+        op: Op,
+        triples: &'a [Triple],
+    },
+    /// An insert of triples with all that is known of them.
+    Records(&'a [Record]),
     Delete(&'a Pattern),
-    Query { pattern: &'a Pattern, limit: u64, cursor: Option<&'a [u8]> },
+    Query {
+        pattern: &'a Pattern,
+        limit: u64,
+        cursor: Option<&'a [u8]>,
+    },
     Count(&'a Pattern),
     Get(&'a TripleHash),
-    Changes { since: Seq, limit: u64 },
+    Changes {
+        since: Seq,
+        limit: u64,
+    },
     Stats,
     Metrics,
     Checkpoint,
@@ -55,6 +71,37 @@ impl Serialize for Packed<'_> {
     }
 }
 
+/// Triples with their metadata, as an array of maps.
+struct Records<'a>(&'a [Record]);
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    s: Bin<'a>,
+    p: Bin<'a>,
+    o: Bin<'a>,
+    created_at: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provenance: Option<&'a Map<String, Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema_version: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence: Option<f64>,
+}
+
+impl Serialize for Records<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.0.iter().map(|record| Entry {
+            s: Bin(&record.triple.0[..32]),
+            p: Bin(&record.triple.0[32..64]),
+            o: Bin(&record.triple.0[64..]),
+            created_at: record.created_at,
+            provenance: record.metadata.provenance.as_ref(),
+            schema_version: record.metadata.schema_version.as_deref(),
+            confidence: record.metadata.confidence,
+        }))
+    }
+}
+
 // `request_id` is the protocol's name for it.
 #[allow(clippy::struct_field_names)]
 #[derive(Serialize, Default)]
@@ -70,6 +117,8 @@ struct Request<'a> {
     o: Option<Bin<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     packed: Option<Packed<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    triples: Option<Records<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     triple_hash: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,6 +168,12 @@ pub(crate) fn encode(ask: &Ask<'_>, request_id: Option<u64>, out: &mut Vec<u8>) 
         Ask::Batch { op: Op::Delete, triples } => {
             Request { packed: Some(Packed(triples)), ..new("batch_delete") }
         }
+        // One alone may have metadata as deep as the daemon allows; in an array it is two levels deeper.
+        Ask::Records([one]) => {
+            let Record { triple, created_at, metadata } = one;
+            return encode(&Ask::Insert { triple, metadata, created_at: Some(*created_at) }, request_id, out);
+        }
+        Ask::Records(records) => Request { triples: Some(Records(records)), ..new("batch_insert") },
         Ask::Delete(pattern) => new("delete").bound(pattern),
         Ask::Query { pattern, limit, cursor } => {
             let request = new("query").bound(pattern);
@@ -275,7 +330,7 @@ fn need<T>(field: Option<T>, name: &str) -> Result<T, String> {
 fn answer(reply: Reply, ask: &Ask<'_>) -> Result<Answer, String> {
     Ok(match ask {
         Ask::Ping => Answer::Time(need(reply.time, "time")?),
-        Ask::Insert { .. } | Ask::Batch { .. } | Ask::Delete(_) => Answer::Stored(Stored {
+        Ask::Insert { .. } | Ask::Batch { .. } | Ask::Records(_) | Ask::Delete(_) => Answer::Stored(Stored {
             count: need(reply.inserted.or(reply.deleted), "inserted or deleted")?,
             seq: need(reply.seq, "seq")?,
         }),

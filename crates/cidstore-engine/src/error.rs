@@ -128,10 +128,9 @@ impl StoreError {
     /// Whether the medium is full: the operation may be tried again when there is room.
     pub fn is_full(&self) -> bool {
         match self {
-            Self::Disk(error) => error.is_full(),
+            Self::Disk(error) | Self::Wal(WalError::Disk(error)) => error.is_full(),
             Self::Run { source, .. } => source.is_full(),
             Self::Wal(WalError::Full { .. }) => true,
-            Self::Wal(WalError::Disk(error)) => error.is_full(),
             _ => false,
         }
     }

@@ -123,7 +123,7 @@ fn refuse_if_used(disk: &dyn Disk, catalog: &Path, dirs: &[&Path]) -> Result<(),
 }
 
 /// Why a run file cannot be used; other reasons, as a lack of memory, are not the file's.
-fn unusable(entry: &RunEntry, error: StoreError) -> StoreError {
+pub(crate) fn unusable(entry: &RunEntry, error: StoreError) -> StoreError {
     let of_the_file = match &error {
         StoreError::Disk(error) => error.is_not_found(),
         StoreError::Hdf5(_) | StoreError::RunMismatch { .. } => true,

@@ -36,13 +36,16 @@ pub fn run_all() -> Result<Counts, String> {
     Ok(counts)
 }
 
-/// The first small history, and fewer kinds of trouble.
+/// The two smallest histories, and fewer kinds of trouble.
 ///
 /// # Errors
 /// As [`run_all`].
 pub fn run_some() -> Result<Counts, String> {
-    let (name, plan) = plans().swap_remove(0);
-    cases(name, &plan, false)
+    let mut counts = Counts::default();
+    for (name, plan) in plans().iter().take(2) {
+        counts.merge(&cases(name, plan, false)?);
+    }
+    Ok(counts)
 }
 
 /// What survives of the unsynced parts: the numbers of those that do, or a seed.

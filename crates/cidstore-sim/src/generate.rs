@@ -96,7 +96,7 @@ pub enum Action {
 pub enum Start {
     /// Nothing; the power is cut at the n-th change of the very first start, if told so.
     Nothing(Option<(u64, u64)>),
-    /// One of the stores of [`crate::templates`].
+    /// One of the stores of `templates`.
     Template(usize),
 }
 

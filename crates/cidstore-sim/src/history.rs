@@ -78,20 +78,19 @@ pub fn run_seed(seed: u64) -> Result<Counts, String> {
 fn story(seed: u64, whole: Plan, failure: Failure) -> String {
     let shortest = shrink::shortest(whole);
     let shown = run(&shortest, TRACE_LINES).err().unwrap_or(failure);
-    let mut text = format!("seed {seed} failed: {}\n", shown.what);
-    text += &format!("replay: cidstore-sim --seed {seed}\n");
-    text += &format!("the shortest history that fails begins with {:?}\n", shortest.start);
-    text += &format!("  {:?}\n", shortest.options);
-    for (i, action) in shortest.actions.iter().enumerate() {
-        let mark = if i == shown.action { "-> " } else { "   " };
-        text += &format!("{mark}{i:>3}  {action:?}\n");
-    }
-    text += &format!("    end  PowerCut({})\n", shortest.last_cut);
-    text += "the disk's last operations:\n";
-    for line in &shown.trace {
-        text += &format!("{line}\n");
-    }
-    text
+    let mark = |i| if i == shown.action { "-> " } else { "   " };
+    let line = |(i, action): (usize, &Action)| format!("{}{i:>3}  {action:?}", mark(i));
+    let mut lines = vec![
+        format!("seed {seed} failed: {}", shown.what),
+        format!("replay: cidstore-sim --seed {seed}"),
+        format!("the shortest history that fails begins with {:?}", shortest.start),
+        format!("  {:?}", shortest.options),
+    ];
+    lines.extend(shortest.actions.iter().enumerate().map(line));
+    lines.push(format!("    end  PowerCut({})", shortest.last_cut));
+    lines.push("the disk's last operations:".to_owned());
+    lines.extend(shown.trace);
+    lines.join("\n")
 }
 
 /// Every operation of the disk in the history of a seed: the same each time.
@@ -115,7 +114,10 @@ thread_local! {
     static CATCHING: RefCell<u32> = const { RefCell::new(0) };
 }
 
-/// Runs `work`; a panic in it is an error that says what and where, and prints nothing.
+/// Runs `work`, and prints nothing.
+///
+/// # Errors
+/// Where it panics: what and where.
 pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

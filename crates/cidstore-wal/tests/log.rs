@@ -152,10 +152,10 @@ proptest! {
                         }
                         Err(error) => panic!("{error}"),
                     }
-                    disk.kill();
-                    let seen = read(&wal.log(), wal.log().first_seq());
                     let first = wal.log().first_seq();
+                    let seen = read(&wal.log(), first);
                     prop_assert_eq!(&seen, &model.iter().filter(|r| r.0 >= first).cloned().collect::<Vec<_>>());
+                    disk.kill();
                     durable = model.len();
                     reopen(&mut wal, &mut model, &mut durable, Vec::new());
                 }

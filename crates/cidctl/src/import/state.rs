@@ -27,15 +27,17 @@ pub struct StateFile {
     path: PathBuf,
     source: String,
     source_bytes: Option<u64>,
+    /// What tells it from others of that length, if anything does.
+    source_id: Option<String>,
 }
 
 const FORMAT: u64 = 1;
 
 impl StateFile {
     /// Names the file and the text it belongs to. Opens nothing yet.
-    pub fn new(path: &Path, source: &Path) -> Self {
+    pub fn new(path: &Path, source: &Path, source_id: Option<String>) -> Self {
         let source_bytes = fs::metadata(source).ok().map(|facts| facts.len());
-        Self { path: path.into(), source: source.to_string_lossy().into_owned(), source_bytes }
+        Self { path: path.into(), source: source.to_string_lossy().into_owned(), source_bytes, source_id }
     }
 
     /// The progress of an earlier run; `None` if there is no such file.
@@ -57,7 +59,10 @@ impl StateFile {
         if number("format")? != FORMAT {
             return Err(format!("{path}: format {}, expected {FORMAT}; {remedy}", map["format"]));
         }
-        if map["source"] != self.source.as_str() || map["source_bytes"].as_u64() != self.source_bytes {
+        if map["source"] != self.source.as_str()
+            || map["source_bytes"].as_u64() != self.source_bytes
+            || map["source_id"].as_str() != self.source_id.as_deref()
+        {
             return Err(format!(
                 "{path}: belongs to {} of {} bytes, not to {} of {:?} bytes; {remedy}",
                 map["source"], map["source_bytes"], self.source, self.source_bytes
@@ -79,6 +84,7 @@ impl StateFile {
     pub fn save(&self, progress: &Progress) -> io::Result<()> {
         let map = json!({
             "format": FORMAT, "source": self.source, "source_bytes": self.source_bytes,
+            "source_id": self.source_id,
             "byte": progress.place.byte, "line": progress.place.line, "triples": progress.triples,
             "skipped": progress.skipped, "labels_bytes": progress.labels_bytes, "done": progress.done,
         });
@@ -101,14 +107,16 @@ mod tests {
         let source = folder.path().join("a.nt");
         fs::write(&source, "12345").unwrap();
         let path = folder.path().join("state");
-        let state = StateFile::new(&path, &source);
+        let state = StateFile::new(&path, &source, None);
         assert_eq!(state.load(), Ok(None));
         let place = Place { byte: 7, line: 2 };
         let progress = Progress { place, triples: 2, skipped: 1, labels_bytes: 99, done: true };
         state.save(&progress).unwrap();
         assert_eq!(state.load(), Ok(Some(progress)));
+        let other = StateFile::new(&path, &source, Some("id".into())).load().unwrap_err();
+        assert!(other.contains("belongs to"), "{other}");
         fs::write(&source, "123456").unwrap();
-        let refused = StateFile::new(&path, &source).load().unwrap_err();
+        let refused = StateFile::new(&path, &source, None).load().unwrap_err();
         assert!(refused.contains("belongs to") && refused.contains("delete it"), "{refused}");
         for damage in ["", "[]", "{\"format\":2}", "{\"format\":1}"] {
             fs::write(&path, damage).unwrap();

@@ -37,13 +37,18 @@ pub struct Daemon {
     pub folder: TempDir,
     /// Once it has listened somewhere, it is started there again.
     endpoints: Option<[String; 3]>,
+    settings: Vec<(&'static str, &'static str)>,
 }
 
 impl Daemon {
     pub fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let child = spawn(&folder, None);
-        let mut daemon = Self { child, folder, endpoints: None };
+        Self::start_in(tempfile::tempdir().unwrap(), &[])
+    }
+
+    /// On the data in `folder`, with settings of its own.
+    pub fn start_in(folder: TempDir, settings: &[(&'static str, &'static str)]) -> Self {
+        let child = spawn(&folder, None, settings);
+        let mut daemon = Self { child, folder, endpoints: None, settings: settings.to_vec() };
         daemon.wait();
         daemon
     }
@@ -69,6 +74,14 @@ impl Daemon {
         }
     }
 
+    /// SIGTERM; all is sealed then.
+    pub fn stop(&mut self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success());
+        let _ = fs::remove_file(self.file());
+    }
+
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -77,7 +90,7 @@ impl Daemon {
 
     /// After [`Daemon::kill`]: the same data, the same endpoints.
     pub fn start_again(&mut self) {
-        self.child = spawn(&self.folder, self.endpoints.as_ref());
+        self.child = spawn(&self.folder, self.endpoints.as_ref(), &self.settings);
         self.wait();
     }
 
@@ -125,7 +138,7 @@ impl Drop for Daemon {
     }
 }
 
-fn spawn(folder: &TempDir, endpoints: Option<&[String; 3]>) -> Child {
+fn spawn(folder: &TempDir, endpoints: Option<&[String; 3]>, settings: &[(&str, &str)]) -> Child {
     let mut command = Command::new(program());
     // Settings of the environment that the tests run in are not for this daemon.
     for (name, _) in std::env::vars_os() {
@@ -139,6 +152,7 @@ fn spawn(folder: &TempDir, endpoints: Option<&[String; 3]>) -> Child {
         .env("CIDSTORE_ENDPOINTS_FILE", folder.path().join("endpoints.json"))
         .env("CIDSTORE_PORT", "0")
         .env("CIDSTORE_USE_REDIS", "0")
+        .envs(settings.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(fs::File::create(folder.path().join("log")).unwrap());

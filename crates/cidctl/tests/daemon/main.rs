@@ -1,6 +1,8 @@
 //! `cidctl` and the client against the real daemon.
 
+mod backup;
 mod damage;
+mod export;
 mod harness;
 mod import;
 mod watch;

@@ -27,8 +27,9 @@ impl Making<'_, '_> {
         let names = if disk.exists(&self.places.runs)? { disk.list(&self.places.runs)? } else { Vec::new() };
         let mut candidates = Vec::new();
         let mut next_run_id = 1;
-        for name in names.iter().filter(|name| name.ends_with(".h5")) {
-            let Ok(number) = name.trim_end_matches(".h5").parse::<u64>() else { continue };
+        for name in &names {
+            let number = name.strip_suffix(".h5").and_then(|number| number.parse::<u64>().ok());
+            let Some(number) = number else { continue };
             next_run_id = next_run_id.max(number + 1);
             let path = self.places.runs.join(name);
             match self.candidate(&path, number)? {

@@ -54,7 +54,7 @@ impl Logged {
 
 impl Making<'_, '_> {
     /// Makes run files of what the log has of `first..=last`, each mutation that is proven.
-    pub(super) fn from_log(
+    pub(super) fn remake(
         &mut self,
         logged: &Logged,
         first: Seq,
@@ -66,12 +66,10 @@ impl Making<'_, '_> {
         let listed: Vec<_> = concerned.map(|(segment, _)| segment.clone()).collect();
         let store_id = self.catalog.store_id;
         let (mut made, mut run, mut begin, mut failed) = (Vec::new(), NewRun::default(), first, None);
-        // What is wrong with the log was told when it was read first.
         let disk = self.look.disk;
-        let told = &mut *self.look.told;
-        let mut look = Look::new(disk, told);
+        let found = self.look.findings.len();
         let files = &mut self.files;
-        log::read(&mut look, &listed, store_id, &mut |entry| {
+        log::read(self.look, &listed, store_id, &mut |entry| {
             let Ok(batch) = BatchRef::decode(entry.payload) else { return };
             for (seq, row) in (entry.first_seq..).zip(batch.rows()) {
                 if (first..=last).contains(&seq) {
@@ -87,6 +85,8 @@ impl Making<'_, '_> {
                 begin = end + 1;
             }
         })?;
+        // What is wrong with the log was found when it was read first.
+        self.look.findings.truncate(found);
         if let Some(error) = failed {
             return Err(error);
         }

@@ -26,7 +26,8 @@ mod salvage;
 pub use report::{Loss, LossKind, RepairReport};
 
 use crate::finding::{Finding, Weight};
-use crate::look::{Interrupted, Look, Told};
+use crate::look::Look;
+use crate::progress::{Stopped, Watch};
 use cidstore_disk::{Disk, DiskError};
 use cidstore_engine::StoreError;
 use cidstore_engine::files::Places;
@@ -36,9 +37,9 @@ use std::sync::Arc;
 /// Why a store was not repaired. Nothing has changed then, unless it says so.
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
-    /// The caller had enough.
-    #[error("interrupted; nothing has changed")]
-    Interrupted,
+    /// The watcher broke.
+    #[error("{0}; nothing has changed")]
+    Stopped(#[from] Stopped),
     /// Something could not be looked at, so that nobody knows whether it is damaged.
     #[error("{0}; nothing has changed")]
     Unchecked(Box<Finding>),
@@ -67,12 +68,6 @@ pub enum RepairError {
     },
 }
 
-impl From<Interrupted> for RepairError {
-    fn from(Interrupted: Interrupted) -> Self {
-        Self::Interrupted
-    }
-}
-
 /// Repairs the store whose catalog is at `catalog`. The caller holds the store's lock. With `dry_run`,
 /// nothing is written or moved, and the report says what would be.
 ///
@@ -84,7 +79,7 @@ pub fn repair(
     disk: &Arc<dyn Disk>,
     catalog: &Path,
     dry_run: bool,
-    told: &mut Told<'_>,
+    watch: &mut Watch<'_>,
 ) -> Result<RepairReport, RepairError> {
     let places = Places::of(catalog);
     let finished = match decision::read(&**disk, &places)? {
@@ -99,7 +94,7 @@ pub fn repair(
         }
         None => None,
     };
-    let mut look = Look::new(disk, told);
+    let mut look = Look::new(disk, watch);
     let mut plan = plan::make(&mut look, &places, dry_run)?;
     plan.report.done.splice(0..0, finished);
     if plan.is_needed() && !dry_run {

@@ -130,17 +130,15 @@ fn clear(disk: &dyn Disk, folder: &Path) -> Result<(), DiskError> {
         return Ok(());
     }
     let names = disk.list(folder)?;
-    for name in names.iter().filter(|name| name.ends_with(".h5") || name.ends_with(".new")) {
-        disk.remove(&folder.join(name))?;
+    for path in names.iter().map(|name| folder.join(name)) {
+        if path.extension().is_some_and(|extension| extension == "h5" || extension == "new") {
+            disk.remove(&path)?;
+        }
     }
     Ok(())
 }
 
 impl Making<'_, '_> {
-    fn shown(&self, path: &Path) -> String {
-        path.display().to_string()
-    }
-
     /// Has a file moved aside.
     pub(super) fn aside(&mut self, path: &Path, folder: &str) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -204,7 +202,7 @@ impl Making<'_, '_> {
             self.lose(LossKind::Unproven, &path, (first, to), to - first + 1, what);
         }
         if let Some(from) = from {
-            into.extend(self.from_log(logged, from, last)?);
+            into.extend(self.remake(logged, from, last)?);
         }
         Ok(())
     }
@@ -275,10 +273,10 @@ impl Making<'_, '_> {
         let (first, last) = (entry.first_seq, entry.last_seq);
         let whole = salvage::is_whole(check);
         let from = if whole { None } else { logged.covers_from(first, last) };
-        let shown = self.shown(path);
+        let shown = path.display();
         if from == Some(first) {
             self.report.done.push(format!("{shown}: made anew from the log, nothing of it is lost"));
-            runs.extend(self.from_log(logged, first, last)?);
+            runs.extend(self.remake(logged, first, last)?);
             return Ok(());
         }
         let salvaged = salvage::read(self.look, path, entry, check)?;
@@ -298,7 +296,7 @@ impl Making<'_, '_> {
         let (disk, store_id) = (self.look.disk, self.catalog.store_id);
         runs.extend(self.files.write(disk, salvaged.run, store_id, (first, to))?);
         if let Some(from) = from {
-            runs.extend(self.from_log(logged, from, last)?);
+            runs.extend(self.remake(logged, from, last)?);
         }
         Ok(())
     }
@@ -334,7 +332,7 @@ impl Making<'_, '_> {
         if !lossy && logged.listed.is_empty() {
             return Ok(());
         }
-        let runs = self.from_log(logged, sealed + 1, end)?;
+        let runs = self.remake(logged, sealed + 1, end)?;
         self.catalog.runs.extend(runs);
         // One number is left out, so that whoever follows the store notices.
         self.catalog.sealed_seq = end + u64::from(lossy);

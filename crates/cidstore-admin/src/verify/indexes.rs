@@ -1,7 +1,8 @@
 //! Indexes of a run file: that each names every row once, in its order, and that filters are whole.
 
 use super::run::Columns;
-use crate::look::{Interrupted, Look};
+use crate::look::Look;
+use crate::progress::Stopped;
 use cidstore_engine::files::{FILTER_BLOCK_BYTES, Order, Row};
 use cidstore_engine::hdf5::ColumnId;
 
@@ -43,7 +44,7 @@ impl Seen {
 }
 
 /// The filters' bytes, by subject, predicate and object, object; none where they are damaged.
-pub(super) fn filters(look: &mut Look<'_>, columns: &mut Columns<'_>) -> Result<[Vec<u8>; 3], Interrupted> {
+pub(super) fn filters(look: &mut Look<'_>, columns: &mut Columns<'_>) -> Result<[Vec<u8>; 3], Stopped> {
     let mut filters = [const { Vec::new() }; 3];
     let ids = [ColumnId::FilterSubject, ColumnId::FilterPredicateObject, ColumnId::FilterObject];
     for (column, filter) in ids.into_iter().zip(&mut filters) {
@@ -54,7 +55,7 @@ pub(super) fn filters(look: &mut Look<'_>, columns: &mut Columns<'_>) -> Result<
         columns.ended(column, ended);
         if !columns.is_intact(column) {
             filter.clear();
-        } else if bytes % FILTER_BLOCK_BYTES != 0 {
+        } else if !bytes.is_multiple_of(FILTER_BLOCK_BYTES) {
             let offset = columns.layout.columns[column].offset;
             columns.wrong(column, offset, format!("{bytes} bytes, no whole number of blocks"));
             filter.clear();
@@ -68,7 +69,7 @@ pub(super) fn hashes(
     look: &mut Look<'_>,
     columns: &mut Columns<'_>,
     seen: &mut Seen,
-) -> Result<Vec<u32>, Interrupted> {
+) -> Result<Vec<u32>, Stopped> {
     let rows = columns.len(ColumnId::Triples);
     let mut by_row = vec![0; rows as usize];
     seen.begin(rows);
@@ -99,11 +100,7 @@ pub(super) fn hashes(
 }
 
 /// The list of predicates: ascending, and each with rows of it alone, which are all there are.
-pub(super) fn predicates(
-    look: &mut Look<'_>,
-    columns: &mut Columns<'_>,
-    quick: bool,
-) -> Result<(), Interrupted> {
+pub(super) fn predicates(look: &mut Look<'_>, columns: &mut Columns<'_>, quick: bool) -> Result<(), Stopped> {
     let (file, rows) = (columns.file, columns.layout.columns[ColumnId::Triples]);
     let numbers = columns.layout.columns[ColumnId::Pos];
     let by_row = !quick && [ColumnId::Triples, ColumnId::Pos].iter().all(|column| columns.is_intact(*column));
@@ -149,9 +146,10 @@ pub(super) fn predicates(
     }
     // Told of the one that is damaged, if one of them is.
     if let Some((predicate_offset, end_offset, what)) = mismatch {
-        match columns.is_intact(ColumnId::Predicate) {
-            false => columns.wrong(ColumnId::Predicate, predicate_offset, what),
-            true => columns.wrong(ColumnId::PredicateEnd, end_offset, what),
+        if columns.is_intact(ColumnId::Predicate) {
+            columns.wrong(ColumnId::PredicateEnd, end_offset, what);
+        } else {
+            columns.wrong(ColumnId::Predicate, predicate_offset, what);
         }
     }
     Ok(())
@@ -164,7 +162,7 @@ pub(super) fn permutation(
     seen: &mut Seen,
     (rows, column, order): (ColumnId, ColumnId, Order),
     quick: bool,
-) -> Result<(), Interrupted> {
+) -> Result<(), Stopped> {
     let place = columns.layout.columns[rows];
     let (file, by_order) = (columns.file, !quick && columns.is_intact(rows));
     seen.begin(place.len);
@@ -193,7 +191,7 @@ pub(super) fn permutation(
             last = Some(row);
         }
         position += 1;
-        if position % STEP_ROWS == 0 {
+        if position.is_multiple_of(STEP_ROWS) {
             look.read(file.path(), 0)?;
         }
     }

@@ -14,7 +14,8 @@ mod stray;
 
 use crate::finding::{Finding, Weight};
 use crate::log;
-use crate::look::{Interrupted, Look, Told};
+use crate::look::Look;
+use crate::progress::{Stopped, Watch};
 use cidstore_disk::{Disk, File, Open};
 use cidstore_engine::files::{Places, read_catalog};
 use cidstore_engine::hdf5::Catalog;
@@ -78,18 +79,18 @@ impl VerifyReport {
     }
 }
 
-/// Verifies the store whose catalog is at `catalog`. `told` hears of every few hundred KiB read, and
-/// says whether to go on: whoever wants less load sleeps there.
+/// Verifies the store whose catalog is at `catalog`. `watch` hears of every few hundred KiB
+/// read: whoever wants less load sleeps there.
 ///
 /// # Errors
-/// [`Interrupted`]. Everything else that goes wrong is among the findings.
+/// [`Stopped`]. Everything else that goes wrong is among the findings.
 pub fn verify(
     disk: &Arc<dyn Disk>,
     catalog: &Path,
     options: VerifyOptions,
-    told: &mut Told<'_>,
-) -> Result<VerifyReport, Interrupted> {
-    let mut look = Look::new(disk, told);
+    watch: &mut Watch<'_>,
+) -> Result<VerifyReport, Stopped> {
+    let mut look = Look::new(disk, watch);
     let places = Places::of(catalog);
     // Before the catalog: of the log only what a catalog holds is ever removed.
     let listed = log::list(&mut look, &places.wal);
@@ -98,6 +99,7 @@ pub fn verify(
         report.findings = look.findings;
         return Ok(report);
     };
+    look.expect(content.runs.iter().map(|run| run.file_bytes).sum());
     report.runs = content.runs.len();
     report.rows = content.runs.iter().map(|run| run.rows + run.tombstones).sum();
     report.sealed_seq = content.sealed_seq;
@@ -133,9 +135,8 @@ pub fn verify(
 fn hold_catalog(look: &mut Look<'_>, places: &Places) -> Option<(Catalog, Arc<dyn File>)> {
     let path = &places.catalog;
     for _ in 0..CATALOG_READS {
-        let held = look.disk.open(path, Open::Read).map(|file| {
+        let held = look.disk.open(path, Open::Read).inspect(|file| {
             file.share_lock();
-            file
         });
         // Read after it was locked: if it says the same as the one that is held, nothing that it names
         // was removed in between.

@@ -1,7 +1,8 @@
 //! Rows of a run file: their order, what the hash index and the filters say of them, and metadata.
 
 use super::run::Columns;
-use crate::look::{Interrupted, Look, Stream};
+use crate::look::{Look, Stream};
+use crate::progress::Stopped;
 use cidstore_engine::files::{Row, hash_prefix, key_hash, may_contain};
 use cidstore_engine::hdf5::ColumnId;
 use cidstore_types::Triple;
@@ -18,14 +19,14 @@ struct Rows<'f> {
 }
 
 impl<'f> Rows<'f> {
-    fn begin(look: &mut Look<'_>, columns: &mut Columns<'f>, column: ColumnId) -> Result<Self, Interrupted> {
+    fn begin(look: &mut Look<'_>, columns: &mut Columns<'f>, column: ColumnId) -> Result<Self, Stopped> {
         let stream = columns.stream(column);
         let mut rows = Self { column, at: stream.offset(), stream, row: None };
         rows.row = rows.stream.next(look)?;
         Ok(rows)
     }
 
-    fn advance(&mut self, look: &mut Look<'_>, columns: &mut Columns<'f>) -> Result<(), Interrupted> {
+    fn advance(&mut self, look: &mut Look<'_>, columns: &mut Columns<'f>) -> Result<(), Stopped> {
         self.at = self.stream.offset();
         let next = self.stream.next(look)?;
         if let (Some(row), Some(next)) = (&self.row, &next)
@@ -56,7 +57,7 @@ pub(super) fn check(
     columns: &mut Columns<'_>,
     filters: &[Vec<u8>; 3],
     prefixes: Option<&Vec<u32>>,
-) -> Result<(), Interrupted> {
+) -> Result<(), Stopped> {
     let mut triples = Rows::begin(look, columns, ColumnId::Triples)?;
     let mut tombstones = Rows::begin(look, columns, ColumnId::Tombstones)?;
     let mut number = 0;
@@ -112,7 +113,7 @@ pub(super) fn check(
 }
 
 /// Metadata: row numbers and ends ascend, texts are UTF-8.
-pub(super) fn metadata(look: &mut Look<'_>, columns: &mut Columns<'_>) -> Result<(), Interrupted> {
+pub(super) fn metadata(look: &mut Look<'_>, columns: &mut Columns<'_>) -> Result<(), Stopped> {
     let rows = columns.len(ColumnId::Triples);
     let mut numbers = columns.stream(ColumnId::MetadataRow);
     let mut least = 0;

@@ -3,7 +3,8 @@
 use super::indexes::{self, Seen};
 use super::rows;
 use crate::finding::{Finding, Weight};
-use crate::look::{Ended, Interrupted, Look, Stream};
+use crate::look::{Ended, Look, Stream};
+use crate::progress::Stopped;
 use cidstore_disk::{File, Open};
 use cidstore_engine::hdf5::{ColumnId, Hdf5Error, PerColumn, RunEntry, RunLayout, RunSource, read_run};
 use std::path::Path;
@@ -109,7 +110,7 @@ pub(crate) fn check(
     entry: &RunEntry,
     store_id: [u8; 16],
     quick: bool,
-) -> Result<RunCheck, Interrupted> {
+) -> Result<RunCheck, Stopped> {
     let seqs = (entry.first_seq, entry.last_seq);
     let file = match look.disk.open(path, Open::Read) {
         Ok(file) => file,
@@ -159,7 +160,7 @@ fn read_head(
     file: &Arc<dyn File>,
     entry: &RunEntry,
     store_id: [u8; 16],
-) -> Result<Option<RunLayout>, Interrupted> {
+) -> Result<Option<RunLayout>, Stopped> {
     let path = file.path();
     let damage = |what: &str, found: String, expected: String| {
         Finding::damage(path, what, found).expected(expected).at(None, 0).of(entry.first_seq, entry.last_seq)

@@ -1,5 +1,6 @@
 //! A store with something of everything, on a simulated disk, and the model of what it holds.
 
+use cidstore_admin::Stage;
 use cidstore_disk::sim::{Seeded, SimDisk};
 use cidstore_disk::{Disk, Open};
 use cidstore_engine::files::{Places, read_catalog};
@@ -7,8 +8,19 @@ use cidstore_engine::hdf5::{Catalog, Extent, RunSource, read_run};
 use cidstore_engine::{Durability, Store, StoreOptions};
 use cidstore_types::{Batch, Cid, Metadata, Mutation, Op, Pattern, Seq, Triple};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Watches and never stops.
+pub fn go_on(_: Stage<'_>) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// The file of a run.
+pub fn run_file(number: u64) -> PathBuf {
+    Places::of(Path::new(CATALOG)).run(number)
+}
 
 pub const CATALOG: &str = "/data/cidstore.h5";
 
@@ -127,10 +139,6 @@ impl Made {
         self.disk.sync_dir(path.parent().unwrap()).unwrap();
     }
 
-    pub fn run(&self, number: u64) -> PathBuf {
-        Places::of(Path::new(CATALOG)).run(number)
-    }
-
     /// The log's segments by their first number.
     pub fn segments(&self) -> Vec<(Seq, PathBuf)> {
         cidstore_wal::inspect::segments(&self.disk, &Places::of(Path::new(CATALOG)).wal).unwrap()
@@ -140,7 +148,7 @@ impl Made {
     pub fn columns(&self, number: u64) -> Vec<(&'static str, Extent)> {
         let folder = tempfile::tempdir().unwrap();
         let copy = folder.path().join("run.h5");
-        std::fs::write(&copy, self.bytes(&self.run(number))).unwrap();
+        std::fs::write(&copy, self.bytes(&run_file(number))).unwrap();
         let layout = read_run(RunSource::File(&copy)).unwrap();
         let used = layout.columns.iter().filter(|(_, extent)| extent.bytes > 0);
         used.map(|(column, extent)| (column.name(), *extent)).collect()

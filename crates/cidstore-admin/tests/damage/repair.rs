@@ -1,12 +1,13 @@
 //! `repair` makes of a damaged store what can be proven, tells the rest, and may be interrupted.
 
-use crate::made::{CATALOG, Made, Model, made, open, told_by};
+use crate::made::{CATALOG, Made, Model, go_on, made, open, run_file, told_by};
 use cidstore_admin::repair::{LossKind, RepairError, RepairReport, repair};
 use cidstore_admin::verify::{VerifyOptions, verify};
 use cidstore_disk::sim::Seeded;
 use cidstore_disk::{Disk, Open};
 use cidstore_engine::{StoreError, changes};
 use cidstore_types::{Seq, Triple};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -17,7 +18,7 @@ fn sound(with_history: bool) -> &'static Made {
 }
 
 fn run(made: &Made, dry_run: bool) -> Result<RepairReport, RepairError> {
-    repair(&made.arc(), Path::new(CATALOG), dry_run, &mut |_| true)
+    repair(&made.arc(), Path::new(CATALOG), dry_run, &mut go_on)
 }
 
 /// Repairs it, and checks what holds for every repair; returns the report and what the store holds.
@@ -27,7 +28,7 @@ fn repaired(made: &Made) -> (RepairReport, Model) {
     assert_eq!(made.disk.files(), before, "a dry run");
     let report = run(made, false).unwrap();
     assert_eq!((&dry.losses, &dry.done, &dry.findings), (&report.losses, &report.done, &report.findings));
-    let verified = verify(&made.arc(), Path::new(CATALOG), VerifyOptions::default(), &mut |_| true).unwrap();
+    let verified = verify(&made.arc(), Path::new(CATALOG), VerifyOptions::default(), &mut go_on).unwrap();
     assert_eq!(verified.findings, [], "after {report:#?}");
     assert_eq!(run(made, false).unwrap(), RepairReport::default(), "there is nothing left to do");
     // No file is lost: what is not at its place is aside.
@@ -101,7 +102,7 @@ fn one_bit_in_each_column_of_each_run() {
         for (name, extent) in sound.columns(entry.id) {
             let damaged = sound.copy();
             let bit = extent.offset * 8 + random.below(extent.bytes * 8);
-            damaged.disk.flip_bit(&damaged.run(entry.id), bit);
+            damaged.disk.flip_bit(&run_file(entry.id), bit);
             let (report, model) = repaired(&damaged);
             let kinds: Vec<_> = report.losses.iter().map(|loss| loss.kind).collect();
             match name {
@@ -153,11 +154,11 @@ fn what_the_log_still_has_is_never_lost() {
         let columns = sound.columns(runs[1].id);
         let (_, extent) = columns.iter().find(|(column, _)| *column == name).unwrap();
         let garbage: Vec<u8> = (0..extent.bytes / 2).map(|_| random.next_u64() as u8).collect();
-        damaged.write(&damaged.run(runs[1].id), &garbage, extent.offset);
+        damaged.write(&run_file(runs[1].id), &garbage, extent.offset);
         whole(&damaged, name);
     }
     for entry in &runs {
-        let path = sound.run(entry.id);
+        let path = run_file(entry.id);
         let damaged = sound.copy();
         damaged.remove(&path);
         whole(&damaged, "missing");
@@ -176,7 +177,7 @@ fn rows_that_no_hash_proves_are_lost_and_no_others() {
     let entry = sound.catalog().runs[2].clone();
     let (_, extent) = sound.columns(entry.id)[0];
     let damaged = sound.copy();
-    let path = damaged.run(entry.id);
+    let path = run_file(entry.id);
     // Rows 10 to 19, with garbage and with zeros.
     for (rows, byte) in [(10..15, 0x5a), (15..20, 0)] {
         let at = extent.offset + 96 * rows.start;
@@ -202,7 +203,7 @@ fn a_run_file_that_is_gone_takes_its_deletes_with_it_and_that_is_told() {
     let sound = sound(false);
     for entry in sound.catalog().runs {
         let damaged = sound.copy();
-        damaged.remove(&damaged.run(entry.id));
+        damaged.remove(&run_file(entry.id));
         let (report, model) = repaired(&damaged);
         let counts: Vec<u64> = report.losses.iter().map(|loss| loss.count).collect();
         let expected = [entry.rows, entry.tombstones].into_iter().filter(|n| *n > 0);
@@ -221,7 +222,7 @@ fn a_head_is_read_past_where_nothing_stands() {
     let (mut whole, mut lost) = (0, 0);
     for byte in (0..entry.head_bytes).step_by(613) {
         let damaged = sound.copy();
-        damaged.disk.flip_bit(&damaged.run(entry.id), byte * 8 + 3);
+        damaged.disk.flip_bit(&run_file(entry.id), byte * 8 + 3);
         let (report, model) = repaired(&damaged);
         if report.losses.is_empty() {
             assert!(model == expected);
@@ -269,7 +270,7 @@ fn records_of_the_log() {
         let len = sound.bytes(path).iter().rposition(|byte| *byte != 0).unwrap() as u64;
         // Somewhere in the first half, so that others say that it was durable.
         damaged.disk.flip_bit(path, (512 + random.below(len / 2 - 512)) * 8);
-        let found = verify(&damaged.arc(), Path::new(CATALOG), VerifyOptions { quick: true }, &mut |_| true);
+        let found = verify(&damaged.arc(), Path::new(CATALOG), VerifyOptions { quick: true }, &mut go_on);
         let lost = found.unwrap().findings[0].seqs.unwrap();
         let (report, model) = repaired(&damaged);
         if lost.0 > sealed {
@@ -326,8 +327,8 @@ fn ruined() -> Made {
     let damaged = sound(false).copy();
     let runs = damaged.catalog().runs;
     let (_, extent) = damaged.columns(runs[0].id)[0];
-    damaged.write(&damaged.run(runs[0].id), &[0xaa; 960], extent.offset + 960);
-    damaged.remove(&damaged.run(runs[2].id));
+    damaged.write(&run_file(runs[0].id), &[0xaa; 960], extent.offset + 960);
+    damaged.remove(&run_file(runs[2].id));
     let (_, segment) = damaged.segments()[1].clone();
     damaged.write(&segment, &[7; 40], 3000);
     damaged.write(Path::new(CATALOG), &[0xff; 20], 700);
@@ -355,7 +356,7 @@ fn a_power_cut_at_any_moment_leaves_what_another_run_finishes() {
             assert!(matches!(error, StoreError::RepairUnfinished { .. }), "{error}");
         }
         run(&damaged, false).unwrap_or_else(|error| panic!("operation {n}: {error}"));
-        let verified = verify(&damaged.arc(), Path::new(CATALOG), VerifyOptions::default(), &mut |_| true);
+        let verified = verify(&damaged.arc(), Path::new(CATALOG), VerifyOptions::default(), &mut go_on);
         assert_eq!(verified.unwrap().findings, [], "operation {n}");
         assert!(told_by(&open(&damaged.disk, 2).unwrap()) == expected, "operation {n}");
         let reports: Vec<PathBuf> =
@@ -369,7 +370,7 @@ fn interrupted_by_its_caller_nothing_has_changed() {
     let mut steps = 0;
     repair(&ruined().arc(), Path::new(CATALOG), true, &mut |_| {
         steps += 1;
-        true
+        ControlFlow::Continue(())
     })
     .unwrap();
     for end in (0..steps).step_by(3) {
@@ -378,16 +379,15 @@ fn interrupted_by_its_caller_nothing_has_changed() {
         let mut step = 0;
         let ended = repair(&damaged.arc(), Path::new(CATALOG), false, &mut |_| {
             step += 1;
-            step <= end
+            if step <= end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
-        assert!(matches!(ended, Err(RepairError::Interrupted)), "{end}");
+        assert!(matches!(ended, Err(RepairError::Stopped(_))), "{end}");
         let mut after = damaged.disk.files();
         after.retain(|path, _| !path.starts_with("/data/cidstore.h5.damaged"));
         assert_eq!(after, before, "but for what was being made");
     }
 }
 
-/// What nobody can look at is not taken for damaged.
 #[test]
 fn a_decision_that_is_garbage_is_refused() {
     let damaged = ruined();

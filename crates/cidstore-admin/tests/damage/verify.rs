@@ -1,13 +1,14 @@
 //! `verify` names the file, the dataset and the place of whatever is damaged, and nothing else.
 
-use crate::made::{CATALOG, Made, made};
+use crate::made::{CATALOG, Made, go_on, made, run_file};
 use cidstore_admin::verify::{VerifyOptions, VerifyReport, verify};
 use cidstore_admin::{Finding, Weight};
 use cidstore_disk::sim::Seeded;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 fn look(made: &Made, quick: bool) -> VerifyReport {
-    verify(&made.arc(), Path::new(CATALOG), VerifyOptions { quick }, &mut |_| true).unwrap()
+    verify(&made.arc(), Path::new(CATALOG), VerifyOptions { quick }, &mut go_on).unwrap()
 }
 
 fn damage(made: &Made) -> Vec<Finding> {
@@ -40,7 +41,7 @@ fn interrupted_at_any_step_it_says_so() {
     let mut steps = 0;
     verify(&made.arc(), Path::new(CATALOG), VerifyOptions::default(), &mut |_| {
         steps += 1;
-        true
+        ControlFlow::Continue(())
     })
     .unwrap();
     assert!(steps > 20);
@@ -48,7 +49,7 @@ fn interrupted_at_any_step_it_says_so() {
         let mut step = 0;
         let ended = verify(&made.arc(), Path::new(CATALOG), VerifyOptions::default(), &mut |_| {
             step += 1;
-            step <= end
+            if step <= end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         assert!(ended.is_err(), "{end} of {steps}");
     }
@@ -60,7 +61,7 @@ fn every_column_of_every_run_is_named_with_the_place() {
     let mut random = Seeded(1);
     let mut named = 0;
     for run in sound.catalog().runs {
-        let path = sound.run(run.id);
+        let path = run_file(run.id);
         for (name, extent) in sound.columns(run.id) {
             for quick in [false, true] {
                 let damaged = sound.copy();
@@ -94,7 +95,7 @@ fn every_column_of_every_run_is_named_with_the_place() {
 fn heads_lengths_and_missing_or_exchanged_files() {
     let sound = made(u64::MAX);
     let [first, second, _] = &sound.catalog().runs[..] else { panic!() };
-    let paths = [sound.run(first.id), sound.run(second.id)];
+    let paths = [run_file(first.id), run_file(second.id)];
     for bit in (0..first.head_bytes * 8).step_by(997) {
         let damaged = sound.copy();
         damaged.disk.flip_bit(&paths[0], bit);

@@ -40,7 +40,7 @@ impl Merges {
                 thread::sleep(EVERY);
                 let (at, spent) = (start.elapsed(), time.nanos()?);
                 let busy = Duration::from_nanos(spent - last);
-                if busy.as_secs_f64() >= SHARE * (at - last_at).as_secs_f64() {
+                if busy.as_secs_f64() >= SHARE * at.saturating_sub(last_at).as_secs_f64() {
                     extend(&mut times, last_at, at);
                 }
                 (last_at, last) = (at, spent);

@@ -77,7 +77,7 @@ pub fn measure(
     let last = seen.batches.iter().map(|batch| batch.done).max().unwrap_or(end);
     let rate = (seen.batches.len() as u64 * load.batch) as f64 / last.as_secs_f64();
     report.add(&name("ingest"), Unit::TriplesPerSecond, rate, None);
-    let merged: Duration = merging.iter().map(|(from, to)| *to - *from).sum();
+    let merged: Duration = merging.iter().map(|(from, to)| to.saturating_sub(*from)).sum();
     report.add(
         &name("share of the time with a merge"),
         Unit::Times,

@@ -25,6 +25,8 @@ mod catalog;
 mod column;
 mod dataset;
 mod error;
+mod export_file;
+mod extent;
 mod file;
 mod image;
 mod run_file;
@@ -37,8 +39,13 @@ mod types;
 pub use catalog::{Catalog, RunEntry, read_catalog, write_catalog};
 pub use column::{ColumnId, Kind, Length, PerColumn};
 pub use error::Hdf5Error;
+pub use export_file::{
+    EXPORT_TRAILER_BYTES, ExportAbout, ExportColumn, ExportExtent, ExportLayout, ExportSkeleton, ExportSpec,
+    export_head_bytes, export_skeleton, read_export,
+};
+pub use extent::Extent;
 pub use run_file::{
-    ColumnSpec, Extent, RunAttributes, RunLayout, RunSource, RunSpec, Skeleton, read_run, run_skeleton,
+    ColumnSpec, RunAttributes, RunLayout, RunSource, RunSpec, Skeleton, read_run, run_skeleton,
 };
 
 use ::hdf5_sys::h5::H5get_libversion;

@@ -7,11 +7,12 @@ use std::path::Path;
 use super::attribute::Attributes;
 use super::column::{ColumnId, PerColumn};
 use super::dataset::Dataset;
+use super::extent::{self, Extent};
 use super::file::{self, Access};
 use super::image::Image;
 use super::session::{Object, Session, with_session};
 use super::types::Type;
-use super::{ALIGNMENT_BYTES, FORMAT_VERSION, Hdf5Error};
+use super::{FORMAT_VERSION, Hdf5Error};
 
 /// Attribute `format` of a run file.
 const FORMAT: &str = "cidstore run";
@@ -55,19 +56,6 @@ pub struct RunSpec {
     pub attributes: RunAttributes,
     /// Its columns.
     pub columns: PerColumn<ColumnSpec>,
-}
-
-/// Where a column is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Extent {
-    /// First byte in the file, a multiple of [`ALIGNMENT_BYTES`]; 0 if the column is empty.
-    pub offset: u64,
-    /// How many bytes.
-    pub bytes: u64,
-    /// How many elements.
-    pub len: u64,
-    /// CRC-32C of the bytes.
-    pub crc32c: u32,
 }
 
 /// A run file without its columns: `head` at offset 0, the columns' bytes at their extents, zeros
@@ -134,14 +122,14 @@ pub fn run_skeleton(spec: &RunSpec) -> Result<Skeleton, Hdf5Error> {
     let (head_len, columns) = with_session(&name, |session| {
         describe(session, &path, spec)?;
         // Now that every structure of HDF5 has its place, the columns get theirs, behind them all.
-        allocate(session, &path)?;
+        extent::allocate(session, &path, ColumnId::ALL.map(|column| (column.name(), column.kind())))?;
         let file = file::open(session, &path, Access::Read)?;
         let layout = read_layout(session, &file, image.len()?)?;
-        let first = layout.columns.iter().filter(|(_, e)| e.bytes > 0).map(|(_, e)| e.offset).min();
-        Ok((first.unwrap_or(layout.file_len), layout.columns))
+        let extents = layout.columns.iter().map(|(_, extent)| *extent);
+        Ok((extent::head_bytes(extents, layout.file_len), layout.columns))
     })?;
     let skeleton = Skeleton { file_len: image.len()?, head: image.read(0, head_len as usize)?, columns };
-    require_zeros(&name, &image, &skeleton)?;
+    extent::require_zeros(&name, &image, head_len, columns.iter().map(|(_, extent)| *extent))?;
     Ok(skeleton)
 }
 
@@ -239,16 +227,6 @@ fn describe(session: &Session<'_>, path: &std::ffi::CStr, spec: &RunSpec) -> Res
     file::close(session, file)
 }
 
-/// Gives each column of a described file its space.
-fn allocate(session: &Session<'_>, path: &std::ffi::CStr) -> Result<(), Hdf5Error> {
-    let file = file::open(session, path, Access::Allocate { alignment: ALIGNMENT_BYTES })?;
-    for column in ColumnId::ALL {
-        let kind = Type::of(session, column.kind())?;
-        Dataset::open(session, &file, column.name(), &kind)?.allocate()?;
-    }
-    file::close(session, file)
-}
-
 /// Reads and validates everything but the columns' bytes.
 fn read_layout(session: &Session<'_>, file: &Object<'_>, file_len: u64) -> Result<RunLayout, Hdf5Error> {
     let root = file::root(session, file)?;
@@ -257,7 +235,7 @@ fn read_layout(session: &Session<'_>, file: &Object<'_>, file_len: u64) -> Resul
         if column.since() > attributes.format_version {
             return Ok(Extent::default());
         }
-        read_column(session, file, file_len, column)
+        extent::read(session, file, file_len, column.name(), column.kind())
     })?;
     for (column, extent) in columns.iter() {
         let expected = columns[column.length_of()].len;
@@ -266,15 +244,7 @@ fn read_layout(session: &Session<'_>, file: &Object<'_>, file_len: u64) -> Resul
             return Err(session.mismatch(column.name(), "the number of elements", extent.len, expected));
         }
     }
-    let mut used: Vec<_> = columns.iter().filter(|(_, extent)| extent.bytes > 0).collect();
-    used.sort_by_key(|(_, extent)| extent.offset);
-    for pair in used.windows(2) {
-        let [(before, a), (after, b)] = pair else { continue };
-        if a.offset + a.bytes > b.offset {
-            let expected = format!("at least {}, behind {before}", a.offset + a.bytes);
-            return Err(session.mismatch(after.name(), "the offset", b.offset, expected));
-        }
-    }
+    extent::require_apart(session, columns.iter().map(|(column, extent)| (column.name(), *extent)))?;
     Ok(RunLayout { attributes, file_len, columns })
 }
 
@@ -308,54 +278,4 @@ fn read_attributes(from: &Attributes<'_, '_>) -> Result<RunAttributes, Hdf5Error
         last_seq,
         created_by: from.read_text("created_by")?,
     })
-}
-
-fn read_column(
-    session: &Session<'_>,
-    file: &Object<'_>,
-    file_len: u64,
-    column: ColumnId,
-) -> Result<Extent, Hdf5Error> {
-    let name = column.name();
-    let kind = Type::of(session, column.kind())?;
-    let dataset = Dataset::open(session, file, name, &kind)?;
-    dataset.require_plain()?;
-    let crc32c = dataset.attributes().read_u32("crc32c")?;
-    let len = dataset.elements();
-    if len == 0 {
-        return Ok(Extent { crc32c, ..Extent::default() });
-    }
-    let Some(offset) = dataset.offset() else {
-        return Err(session.mismatch(name, "the space in the file", "none", format!("{len} elements")));
-    };
-    if offset % ALIGNMENT_BYTES != 0 {
-        let expected = format!("a multiple of {ALIGNMENT_BYTES}");
-        return Err(session.mismatch(name, "the offset", offset, expected));
-    }
-    let bytes = len.checked_mul(column.kind().bytes());
-    let Some(bytes) = bytes.filter(|b| offset.checked_add(*b).is_some_and(|end| end <= file_len)) else {
-        let found = format!("{len} elements of {} bytes from {offset}", column.kind().bytes());
-        return Err(session.mismatch(name, "the place", found, format!("within {file_len} bytes of file")));
-    };
-    Ok(Extent { offset, bytes, len, crc32c })
-}
-
-/// Checks that outside of head and columns there is nothing to be written.
-fn require_zeros(name: &str, image: &Image<'_>, skeleton: &Skeleton) -> Result<(), Hdf5Error> {
-    let mut used: Vec<_> = skeleton.columns.iter().map(|(_, e)| e).filter(|e| e.bytes > 0).collect();
-    used.sort_by_key(|extent| extent.offset);
-    let mut end = skeleton.head.len() as u64;
-    let ends = used.iter().map(|e| (e.offset, e.offset + e.bytes)).chain([(skeleton.file_len, 0)]);
-    for (next, next_end) in ends {
-        if image.read(end, (next - end) as usize)?.iter().any(|&byte| byte != 0) {
-            return Err(Hdf5Error::Spec {
-                file: name.to_owned(),
-                what: "HDF5's own structure between columns",
-                found: format!("bytes in {end}..{next}"),
-                expected: "zeros".to_owned(),
-            });
-        }
-        end = next_end;
-    }
-    Ok(())
 }

@@ -1,0 +1,57 @@
+//! What is done before a store's files are read: finding them, and having their daemon seal everything.
+
+use crate::args::StoreArgs;
+use crate::endpoints::Connection;
+use crate::exit::Failure;
+use cidstore_admin::Places;
+use cidstore_client::{Client, Config};
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The daemon's own variables for the catalog.
+const VARIABLES: [&str; 2] = ["CIDSTORE_DATA_PATH", "CIDSTORE_HDF5_PATH"];
+/// The least time that a checkpoint is waited for.
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_mins(10);
+
+impl StoreArgs {
+    /// The catalog that is meant.
+    ///
+    /// # Errors
+    /// Where nothing says which.
+    pub fn catalog(&self) -> Result<PathBuf, Failure> {
+        let set = || VARIABLES.iter().find_map(|name| std::env::var_os(name).filter(|path| !path.is_empty()));
+        self.data.clone().or_else(|| set().map(PathBuf::from)).ok_or_else(|| {
+            Failure::Usage(format!("which store? Say --data …/cidstore.h5, or set {}", VARIABLES[0]))
+        })
+    }
+}
+
+/// How a checkpoint is asked for: it takes as long as there is to seal, and asking twice would only do it
+/// twice.
+pub fn patient(config: Config) -> Config {
+    Config { timeout: config.timeout.max(CHECKPOINT_TIMEOUT), tries: 1, ..config }
+}
+
+/// Has the daemon seal everything, if there is one; returns up to which seq. A store that no daemon has
+/// open is as sealed as it was left.
+///
+/// # Errors
+/// When a daemon has the store open and does not answer, or refuses.
+pub fn seal(connection: &Connection, catalog: &Path) -> Result<Option<u64>, Failure> {
+    let config = connection.config().map_err(Failure::Usage)?;
+    match crate::wait_for_daemon(&config, Duration::from_secs_f64(connection.wait)) {
+        Ok(()) => Ok(Some(Client::connect(&patient(config))?.checkpoint()?)),
+        Err(_) if !is_open(catalog) => Ok(None),
+        Err(failure) => Err(Failure::Unreachable(format!(
+            "a daemon has {} open: {failure} (--no-checkpoint takes what is sealed already)",
+            catalog.display()
+        ))),
+    }
+}
+
+/// Whether a process holds the lock of the store.
+fn is_open(catalog: &Path) -> bool {
+    let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    File::open(Places::of(catalog).lock).is_ok_and(held)
+}

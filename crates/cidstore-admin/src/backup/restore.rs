@@ -1,0 +1,219 @@
+//! Restoring a generation: a store where there is none.
+//!
+//! No bytes of a backup reach HDF5 before all of them were read against the manifest. The catalog gets
+//! its name last, so that a store is there when all of it is; until then it stands beside, as
+//! `….restoring`, which tells what an interrupted restore left from what somebody else put there.
+
+use super::directory::{Directory, check_file, name_of};
+use super::error::BackupError;
+use super::manifest::{Manifest, RunFile, read_file};
+use super::place::{self, Method};
+use crate::held::io_error;
+use crate::progress::{Progress, Watch};
+use crate::sum::Sum;
+use cidstore_disk::{Disk, Open, RealDisk, StoreLock};
+use cidstore_engine::files::{Places, beside};
+use cidstore_engine::hdf5::{Catalog, read_catalog, write_catalog};
+use sha2::{Digest, Sha256};
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::Path;
+
+/// Numbers that a restored store has for each second since 1970: more than any store has given in
+/// one, so that stores which were restored at different times never give the same.
+const SEQS_PER_SECOND: u64 = 1 << 21;
+/// By how much it goes on at least, where the clock cannot be right.
+const SEQ_STEP_MIN: u64 = 1 << 32;
+
+/// How a generation is restored.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct RestoreOptions {
+    /// Which one; the newest if none is named.
+    pub generation: Option<u64>,
+    /// Run files become hard links of those in the backup where that is possible.
+    pub link: bool,
+    /// The time now, in seconds since 1970-01-01T00:00:00Z.
+    pub now: f64,
+}
+
+/// What a restore did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestoreReport {
+    /// Number of the generation.
+    pub generation: u64,
+    /// What belongs to it.
+    pub manifest: Manifest,
+    /// The first mutation of the restored store gets the number after this one.
+    pub resumes_after: u64,
+    /// Run files that an interrupted restore had brought already.
+    pub kept: u64,
+    /// How the others were brought.
+    pub brought: Vec<(String, Method)>,
+}
+
+/// The number after which a store goes on that was restored from a backup up to `seq`: no follower
+/// of any former life of the store has seen one beyond it.
+pub fn resume_after(seq: u64, now: f64) -> u64 {
+    (now.max(0.0) as u64).saturating_mul(SEQS_PER_SECOND).max(seq.saturating_add(SEQ_STEP_MIN))
+}
+
+/// Restores a generation of the backup directory `from` to a store whose catalog is at `data`.
+///
+/// # Errors
+/// [`BackupError`]: there is no store then, and the restore may be started again.
+pub fn restore(
+    from: &Path,
+    data: &Path,
+    options: RestoreOptions,
+    watch: &mut Watch<'_>,
+) -> Result<RestoreReport, BackupError> {
+    let mut progress = Progress::new(watch);
+    let directory = Directory::for_reading(from)?;
+    let there = directory.generations()?;
+    let found =
+        options.generation.map_or(there.last().copied(), |wanted| there.contains(&wanted).then_some(wanted));
+    let Some(generation) = found else {
+        return Err(BackupError::NoGeneration { dir: from.to_owned(), wanted: options.generation, there });
+    };
+    let manifest = directory.manifest(generation)?;
+    refuse_if_occupied(data)?;
+    progress.expect(2 * manifest.bytes);
+    directory.check(generation, &manifest, &mut HashSet::new(), &mut progress)?;
+
+    // All of it is what was backed up: only now a byte of it is given to HDF5.
+    if let Some(parent) = data.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        RealDisk.create_dir_all(parent)?;
+    }
+    let places = Places::of(data);
+    let _lock = StoreLock::acquire(&places.lock)?;
+    // Another restore may have ended meanwhile.
+    refuse_if_occupied(data)?;
+    let resumes_after = resume_after(manifest.seq, options.now);
+    let catalog = catalog_for(&directory.generation(generation), &manifest, data, resumes_after)?;
+    let catalog = write_catalog(&catalog).map_err(BackupError::Catalog)?;
+    let restoring = beside(data, ".restoring");
+    replace_file(&restoring, &catalog)?;
+
+    RealDisk.create_dir_all(&places.runs)?;
+    remove_others(&places.runs, &manifest)?;
+    let mut report = RestoreReport { generation, manifest, resumes_after, kept: 0, brought: Vec::new() };
+    for run in &report.manifest.runs {
+        match bring(&directory.root().join(&run.file), &places.runs, run, options, &mut progress)? {
+            None => report.kept += 1,
+            Some(method) => report.brought.push((run_name(run), method)),
+        }
+    }
+    RealDisk.sync_dir(&places.runs)?;
+    progress.begin("naming the catalog")?;
+    RealDisk.rename(&restoring, data)?;
+    sync_dir_of(data)?;
+    Ok(report)
+}
+
+/// Refuses where there is a store, or a part of one that no restore has left.
+fn refuse_if_occupied(data: &Path) -> Result<(), BackupError> {
+    let occupied = |path: &Path, what| Err(BackupError::Occupied { path: path.to_owned(), what });
+    if RealDisk.exists(data)? {
+        return occupied(data, "the catalog of a store");
+    }
+    let filled = |dir: &Path| Ok::<_, BackupError>(RealDisk.exists(dir)? && !RealDisk.list(dir)?.is_empty());
+    let Places { wal, runs, .. } = Places::of(data);
+    if filled(&wal)? {
+        return occupied(&wal, "the log of a store, with mutations that no backup may have");
+    }
+    if filled(&runs)? && !RealDisk.exists(&beside(data, ".restoring"))? {
+        return occupied(&runs, "the run files of a store");
+    }
+    Ok(())
+}
+
+/// The catalog of the backup as that of the store at `data`.
+fn catalog_for(
+    generation: &Path,
+    manifest: &Manifest,
+    data: &Path,
+    resumes_after: u64,
+) -> Result<Catalog, BackupError> {
+    let path = generation.join(&manifest.catalog.file);
+    let bytes = read_file(&path)?;
+    let mut catalog = read_catalog(&path.display().to_string(), &bytes).map_err(BackupError::Catalog)?;
+    let said: Vec<_> = manifest.runs.iter().map(|run| (run.id, run.bytes)).collect();
+    let found: Vec<_> = catalog.runs.iter().map(|run| (run.id, run.file_bytes)).collect();
+    if (catalog.store_id, catalog.sealed_seq, found) != (manifest.store_id(), manifest.seq, said) {
+        let what = format!("its catalog, {}, is that of another state", path.display());
+        return Err(BackupError::Manifest { path: generation.to_owned(), what });
+    }
+    let places = Places::of(data);
+    for run in &mut catalog.runs {
+        run.file = places.run_name(run.id);
+    }
+    catalog.sealed_seq = resumes_after;
+    Ok(catalog)
+}
+
+/// Removes what an interrupted restore, perhaps of another generation, has left.
+fn remove_others(runs: &Path, manifest: &Manifest) -> Result<(), BackupError> {
+    let named: HashSet<String> = manifest.runs.iter().map(run_name).collect();
+    for name in RealDisk.list(runs)?.iter().filter(|name| !named.contains(*name)) {
+        RealDisk.remove(&runs.join(name))?;
+    }
+    Ok(())
+}
+
+fn run_name(run: &RunFile) -> String {
+    format!("{:06}.h5", run.id)
+}
+
+/// Brings a run file to its place, if it is not there yet.
+fn bring(
+    from: &Path,
+    runs: &Path,
+    run: &RunFile,
+    options: RestoreOptions,
+    progress: &mut Progress<'_, '_>,
+) -> Result<Option<Method>, BackupError> {
+    let to = runs.join(run_name(run));
+    if RealDisk.exists(&to)? {
+        match check_file(&to, run.bytes, run.sha256, progress) {
+            Err(error) if error.is_damage() => progress.expect(run.bytes),
+            checked => return checked.map(|()| None),
+        }
+    }
+    progress.begin(format!("restoring {}", name_of(&to)))?;
+    let file = File::open(from).map_err(io_error("open", from))?;
+    let new = beside(&to, ".new");
+    let methods: &[Method] = if options.link {
+        &[Method::Link, Method::Clone, Method::Copy]
+    } else {
+        &[Method::Clone, Method::Copy]
+    };
+    let mut hasher = Sha256::new();
+    let method = place::place((from, &file), &new, methods, &mut |block| {
+        hasher.update(block);
+        Ok(progress.add(block.len() as u64)?)
+    })?;
+    // It was read twice; the medium may have said something else the second time.
+    let found = Sum::end(hasher);
+    if found != run.sha256 {
+        place::remove_if_there(&new)?;
+        return Err(BackupError::Sum { path: from.to_owned(), found, expected: run.sha256 });
+    }
+    RealDisk.rename(&new, &to)?;
+    Ok(Some(method))
+}
+
+/// Replaces a small file: written beside, synced, renamed.
+fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), BackupError> {
+    let new = beside(path, ".new");
+    place::remove_if_there(&new)?;
+    let file = RealDisk.open(&new, Open::Create)?;
+    file.write_at(bytes, 0)?;
+    file.sync_all()?;
+    RealDisk.rename(&new, path)?;
+    sync_dir_of(path)
+}
+
+fn sync_dir_of(path: &Path) -> Result<(), BackupError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    Ok(RealDisk.sync_dir(parent.unwrap_or(Path::new(".")))?)
+}
