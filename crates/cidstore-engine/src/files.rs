@@ -14,7 +14,7 @@ pub use crate::seal::file_name;
 
 use crate::builder::Builder;
 use crate::error::StoreError;
-use crate::hdf5::{self, Catalog, RunEntry};
+use crate::hdf5::{self, Catalog, PerColumn, RunEntry};
 use crate::merge::{Merge, NEVER_STOPPED};
 use crate::seal::{self, Place};
 use cidstore_disk::{Disk, Open};
@@ -106,6 +106,13 @@ impl NewRun {
     /// Bytes of metadata that were added.
     pub fn text_bytes(&self) -> usize {
         self.rows.text_bytes()
+    }
+
+    /// How many elements the columns of a run file of these rows have, but for those of metadata.
+    pub fn lens(mut self) -> PerColumn<u64> {
+        let run = Arc::new(self.rows.finish(0, (0, 0)));
+        let merge = Merge::new(std::slice::from_ref(&run), false, &NEVER_STOPPED);
+        seal::lens(&merge, &merge.indexes(), &[])
     }
 
     /// Writes what was added as the run file `number` into `dir`, which is not necessarily where the

@@ -10,7 +10,7 @@ use crate::hdf5::{
     self, ColumnId, ColumnSpec, Extent, FORMAT_VERSION, PerColumn, RunAttributes, RunEntry, RunSource,
     RunSpec,
 };
-use crate::merge::Merge;
+use crate::merge::{Indexes, Merge};
 use crate::run::{Filters, Rows, Run, Texts};
 use bytemuck::Pod;
 use cidstore_disk::{Disk, DiskError, File, Open};
@@ -99,27 +99,8 @@ pub(crate) fn seal(place: &Place<'_>, merge: &Merge<'_>, id: u64) -> Result<(Run
         },
         columns: PerColumn::default(),
     };
-    let lens = [
-        (ColumnId::Triples, merge.triples_len()),
-        (ColumnId::CreatedAt, merge.triples_len()),
-        (ColumnId::Pos, indexes.pos.len()),
-        (ColumnId::Osp, indexes.osp.len()),
-        (ColumnId::HashPrefix, indexes.hash_prefix.len()),
-        (ColumnId::HashRow, indexes.hash_row.len()),
-        (ColumnId::Tombstones, merge.tombstones_len()),
-        (ColumnId::TombstonePos, indexes.tombstone_pos.len()),
-        (ColumnId::TombstoneOsp, indexes.tombstone_osp.len()),
-        (ColumnId::MetadataRow, texts.len()),
-        (ColumnId::MetadataEnd, texts.len()),
-        (ColumnId::MetadataText, texts.iter().map(|(_, text)| text.len()).sum()),
-        (ColumnId::FilterSubject, indexes.filters[0].len()),
-        (ColumnId::FilterPredicateObject, indexes.filters[1].len()),
-        (ColumnId::FilterObject, indexes.filters[2].len()),
-        (ColumnId::Predicate, indexes.predicates.listed.len()),
-        (ColumnId::PredicateEnd, indexes.predicates.end.len()),
-    ];
-    for (column, len) in lens {
-        spec.columns[column] = ColumnSpec { len: len as u64, crc32c: 0 };
+    for (column, len) in lens(merge, &indexes, &texts).iter() {
+        spec.columns[column] = ColumnSpec { len: *len, crc32c: 0 };
     }
     // First only to learn the places: the checksums are known when the columns are written.
     let skeleton = hdf5::run_skeleton(&spec)?;
@@ -184,6 +165,31 @@ pub(crate) fn seal(place: &Place<'_>, merge: &Merge<'_>, id: u64) -> Result<(Run
             Err(error)
         }
     }
+}
+
+/// How many elements each column has.
+pub(crate) fn lens(merge: &Merge<'_>, indexes: &Indexes, texts: &[(u32, &[u8])]) -> PerColumn<u64> {
+    let (rows, tombstones) = (merge.triples_len(), merge.tombstones_len());
+    PerColumn::from_fn(|column| {
+        let len = match column {
+            ColumnId::Triples | ColumnId::CreatedAt => rows,
+            ColumnId::Pos => indexes.pos.len(),
+            ColumnId::Osp => indexes.osp.len(),
+            ColumnId::HashPrefix => indexes.hash_prefix.len(),
+            ColumnId::HashRow => indexes.hash_row.len(),
+            ColumnId::Tombstones => tombstones,
+            ColumnId::TombstonePos => indexes.tombstone_pos.len(),
+            ColumnId::TombstoneOsp => indexes.tombstone_osp.len(),
+            ColumnId::MetadataRow | ColumnId::MetadataEnd => texts.len(),
+            ColumnId::MetadataText => texts.iter().map(|(_, text)| text.len()).sum(),
+            ColumnId::FilterSubject => indexes.filters[0].len(),
+            ColumnId::FilterPredicateObject => indexes.filters[1].len(),
+            ColumnId::FilterObject => indexes.filters[2].len(),
+            ColumnId::Predicate => indexes.predicates.listed.len(),
+            ColumnId::PredicateEnd => indexes.predicates.end.len(),
+        };
+        len as u64
+    })
 }
 
 fn le_bytes(values: &[u32]) -> impl Iterator<Item = [u8; 4]> {

@@ -18,6 +18,7 @@
 
 mod catalog;
 mod decision;
+mod head;
 mod logged;
 mod plan;
 mod report;

@@ -3,16 +3,17 @@
 use super::decision::{self, Decision};
 use super::logged::Logged;
 use super::report::{Loss, LossKind, RepairReport};
-use super::{RepairError, require_checked, salvage};
+use super::{RepairError, head, require_checked, salvage};
 use crate::finding::Finding;
 use crate::log;
 use crate::look::Look;
-use crate::verify::run::{self, RunCheck};
+use crate::verify::run::{self, HEAD_BYTES_MAX, RunCheck};
 use cidstore_disk::{Disk, DiskError, Open};
 use cidstore_engine::StoreError;
 use cidstore_engine::files::{NewRun, Places, beside, file_name, read_catalog};
-use cidstore_engine::hdf5::{Catalog, Hdf5Error, RunEntry, write_catalog};
+use cidstore_engine::hdf5::{Catalog, Hdf5Error, RunEntry, RunSource, read_run, write_catalog};
 use cidstore_types::Seq;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -211,7 +212,8 @@ impl Making<'_, '_> {
     fn runs(&mut self, logged: &Logged) -> Result<(), RepairError> {
         let store_id = self.catalog.store_id;
         let mut runs = Vec::new();
-        for mut entry in std::mem::take(&mut self.catalog.runs) {
+        let all = std::mem::take(&mut self.catalog.runs);
+        for mut entry in all.iter().cloned() {
             let path = self.places.run(entry.id);
             if self.files.made.contains(&entry.id) {
                 runs.push(entry);
@@ -226,7 +228,7 @@ impl Making<'_, '_> {
                 continue;
             }
             if check.layout.is_none() {
-                check = self.look_past_the_head(&path, &entry, check)?;
+                check = self.look_past_the_head(&path, &entry, check, &all)?;
             }
             if self.look.disk.exists(&path)? {
                 self.aside(&path, "runs");
@@ -237,12 +239,14 @@ impl Making<'_, '_> {
         Ok(())
     }
 
-    /// A head may be damaged where nothing stands. HDF5's own checksums and those of all columns tell.
+    /// A head may be damaged where nothing stands: HDF5's own checksums and those of all columns tell.
+    /// Or it can be described once more.
     fn look_past_the_head(
         &mut self,
         path: &Path,
         entry: &RunEntry,
         check: RunCheck,
+        all: &[RunEntry],
     ) -> Result<RunCheck, RepairError> {
         if !self.look.disk.exists(path)? {
             return Ok(check);
@@ -258,7 +262,25 @@ impl Making<'_, '_> {
             own.map(|own| run::check(self.look, path, &own, self.catalog.store_id, false)).transpose()?;
         // What is damaged was told of already: its head.
         self.look.findings.truncate(found);
-        Ok(past.filter(salvage::is_whole).unwrap_or(check))
+        if let Some(past) = past.filter(salvage::is_whole) {
+            return Ok(past);
+        }
+        let (written_by, store_id) = (self.written_by(all), self.catalog.store_id);
+        let layout = head::describe_again(self.look, path, entry, store_id, written_by)?;
+        Ok(layout.map_or(check, |layout| RunCheck { layout: Some(layout), ..RunCheck::default() }))
+    }
+
+    /// The programs that wrote the run files whose heads can be read.
+    fn written_by(&self, all: &[RunEntry]) -> BTreeSet<String> {
+        let read = |entry: &RunEntry| {
+            let path = self.places.run(entry.id);
+            let mut head = vec![0; entry.head_bytes.min(HEAD_BYTES_MAX) as usize];
+            self.look.disk.open(&path, Open::Read).ok()?.read_at(&mut head, 0).ok()?;
+            let (head_crc32c, file_len) = (entry.head_crc32c, entry.file_bytes);
+            let source = RunSource::Head { name: "", head: &head, head_crc32c, file_len };
+            Some(read_run(source).ok()?.attributes.created_by)
+        };
+        all.iter().filter_map(read).collect()
     }
 
     /// Puts into `runs` what takes the place of a run file that is damaged.

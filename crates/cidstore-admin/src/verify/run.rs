@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Heads are some KiB; whoever says more is damaged.
-const HEAD_BYTES_MAX: u64 = 1 << 20;
+pub(crate) const HEAD_BYTES_MAX: u64 = 1 << 20;
 
 /// How a run file is.
 #[derive(Default)]

@@ -215,24 +215,40 @@ fn a_run_file_that_is_gone_takes_its_deletes_with_it_and_that_is_told() {
 }
 
 #[test]
-fn a_head_is_read_past_where_nothing_stands() {
+fn a_head_is_described_once_more() {
     let sound = sound(false);
-    let entry = sound.catalog().runs[0].clone();
     let expected = sound.model();
-    let (mut whole, mut lost) = (0, 0);
-    for byte in (0..entry.head_bytes).step_by(613) {
+    let whole = |damaged: &Made, what: &str| {
+        let (report, model) = repaired(damaged);
+        assert_eq!(report.losses, [], "{what}");
+        assert!(model == expected, "{what}: {} differ", differences(&expected, &model));
+    };
+    let runs = sound.catalog().runs;
+    for byte in (0..runs[0].head_bytes).step_by(1613) {
         let damaged = sound.copy();
-        damaged.disk.flip_bit(&run_file(entry.id), byte * 8 + 3);
-        let (report, model) = repaired(&damaged);
-        if report.losses.is_empty() {
-            assert!(model == expected);
-            whole += 1;
-        } else {
-            assert_eq!(model, sound.model_without(&[(entry.first_seq, entry.last_seq)]));
-            lost += 1;
-        }
+        damaged.disk.flip_bit(&run_file(runs[0].id), byte * 8 + 3);
+        whole(&damaged, "a bit");
     }
-    assert!(whole > 0 && lost > 0, "{whole} whole, {lost} lost");
+    let damaged = sound.copy();
+    for entry in &runs {
+        damaged.write(&run_file(entry.id), &vec![0; entry.head_bytes as usize], 0);
+    }
+    whole(&damaged, "all heads, and all of them");
+}
+
+#[test]
+fn a_file_without_head_of_which_more_is_damaged_proves_nothing() {
+    let sound = sound(false);
+    let entry = sound.catalog().runs[1].clone();
+    for (name, extent) in sound.columns(entry.id) {
+        let damaged = sound.copy();
+        let path = run_file(entry.id);
+        damaged.write(&path, &[0; 512], 0);
+        damaged.disk.flip_bit(&path, 8 * (extent.offset + extent.bytes - 1) + 2);
+        let (report, model) = repaired(&damaged);
+        assert!(!report.losses.is_empty(), "{name}");
+        assert_eq!(model, sound.model_without(&[(entry.first_seq, entry.last_seq)]), "{name}");
+    }
 }
 
 #[test]
