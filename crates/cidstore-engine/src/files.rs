@@ -15,6 +15,7 @@ pub use crate::seal::file_name;
 use crate::builder::Builder;
 use crate::error::StoreError;
 use crate::hdf5::{self, Catalog, PerColumn, RunEntry};
+use crate::mentions::Around;
 use crate::merge::{Merge, NEVER_STOPPED};
 use crate::seal::{self, Place};
 use cidstore_disk::{Disk, Open};
@@ -111,7 +112,7 @@ impl NewRun {
     /// How many elements the columns of a run file of these rows have, but for those of metadata.
     pub fn lens(mut self) -> PerColumn<u64> {
         let run = Arc::new(self.rows.finish(0, (0, 0)));
-        let merge = Merge::new(std::slice::from_ref(&run), false, &NEVER_STOPPED);
+        let merge = Merge::new(std::slice::from_ref(&run), Around::bottom(false), &NEVER_STOPPED);
         seal::lens(&merge, &merge.indexes(), &[])
     }
 
@@ -133,8 +134,8 @@ impl NewRun {
         }
         let run = Arc::new(self.rows.finish(number, seqs));
         let place = Place { disk, dir, store_id, number, garbage: &Arc::default() };
-        let merge = Merge::new(std::slice::from_ref(&run), false, &NEVER_STOPPED);
-        let (_, entry) = seal::seal(&place, &merge, number)?;
+        let merge = Merge::new(std::slice::from_ref(&run), Around::bottom(false), &NEVER_STOPPED);
+        let (_, entry) = seal::seal(&place, &merge, number, &mut |_| Ok(()))?;
         Ok(Some(entry))
     }
 }

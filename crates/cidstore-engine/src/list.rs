@@ -1,6 +1,7 @@
 //! The list of runs: what readers take a snapshot of, and the one place where it changes.
 
 use crate::maintain::Merging;
+use crate::mentions::Around;
 use crate::merge::{MERGE_RUNS_MAX, Merge, NEVER_STOPPED};
 use crate::policy::{self, Candidate};
 use crate::run::Run;
@@ -25,8 +26,22 @@ pub struct RunList {
 pub struct Claim {
     /// The runs, oldest first.
     pub runs: Vec<Arc<Run>>,
-    /// Whether nothing older than they exists.
-    pub bottom: bool,
+    /// See [`Around::newer`].
+    pub newer: Vec<Arc<Run>>,
+    /// See [`Around::older`].
+    pub older: Option<Vec<Arc<Run>>>,
+}
+
+impl Claim {
+    /// What is known of the runs around the window.
+    pub fn around(&self) -> Around<'_> {
+        Around { newer: &self.newer, older: self.older.as_deref() }
+    }
+
+    /// Whether no other run has to do with what the window says.
+    pub fn is_alone(&self) -> bool {
+        self.newer.is_empty() && self.older.as_ref().is_some_and(Vec::is_empty)
+    }
 }
 
 impl RunList {
@@ -76,7 +91,8 @@ impl RunList {
                 return merged;
             };
             let runs = &snapshot.runs[window.clone()];
-            let run = Merge::new(runs, window.start == 0, &NEVER_STOPPED).into_memory(self.new_id());
+            let run = Merge::new(runs, Around::bottom(window.start == 0), &NEVER_STOPPED)
+                .into_memory(self.new_id());
             merged += run.len();
             self.splice(&snapshot, window, run);
         }
@@ -102,6 +118,7 @@ impl RunList {
         let window = match merging {
             Merging::Needed => policy::pick_needed(&runs, files_max, rows_max),
             Merging::Settling => policy::pick_settling(&runs, rows_max),
+            Merging::Everything => unreachable!("a compaction claims what it has chosen"),
         };
         let window = window.or_else(|| {
             let parts = snapshot.runs.iter().map(|run| (run.triples.spo.len(), run.tombstones.spo.len()));
@@ -110,8 +127,20 @@ impl RunList {
         Some(claim(&mut claimed, &snapshot, window))
     }
 
-    /// Ends a claim. `replacement` takes the place of its runs if it is not empty; `None` leaves
-    /// them where they are.
+    /// Claims adjacent runs in files. Only the merger takes those out of the list, and it is who claims
+    /// them: so they are still there.
+    pub fn claim_window(
+        &self,
+        runs: &[Arc<Run>],
+        newer: Vec<Arc<Run>>,
+        older: Option<Vec<Arc<Run>>>,
+    ) -> Claim {
+        self.lock().extend(runs.iter().map(|run| run.id));
+        Claim { runs: runs.to_vec(), newer, older }
+    }
+
+    /// Ends a claim. `replacement` takes the place of its runs, unless it is empty and in no file; `None`
+    /// leaves them where they are.
     pub fn release(&self, done: &Claim, replacement: Option<Run>) {
         let mut claimed = self.lock();
         for run in &done.runs {
@@ -128,7 +157,7 @@ impl RunList {
     /// The caller holds the lock.
     fn splice(&self, snapshot: &Snapshot, window: Range<usize>, run: Run) {
         let mut next = snapshot.clone();
-        let replacement = if run.is_empty() { None } else { Some(Arc::new(run)) };
+        let replacement = if run.is_empty() && run.in_memory() { None } else { Some(Arc::new(run)) };
         next.runs.splice(window, replacement);
         self.current.store(Arc::new(next));
     }
@@ -141,7 +170,8 @@ fn candidates(runs: &[Arc<Run>], busy: impl Fn(&Run) -> bool) -> Vec<Candidate> 
 /// Merges runs that are not in any list yet, and are not the oldest, while the policy finds any.
 pub fn tidy_newer(runs: &mut Vec<Arc<Run>>, fan_in: usize, new_id: impl Fn() -> u64) {
     while let Some(window) = policy::pick(&candidates(runs, |_| false), fan_in, usize::MAX) {
-        let run = Merge::new(&runs[window.clone()], false, &NEVER_STOPPED).into_memory(new_id());
+        let run =
+            Merge::new(&runs[window.clone()], Around::bottom(false), &NEVER_STOPPED).into_memory(new_id());
         runs.splice(window, (!run.is_empty()).then(|| Arc::new(run)));
     }
 }
@@ -149,5 +179,5 @@ pub fn tidy_newer(runs: &mut Vec<Arc<Run>>, fan_in: usize, new_id: impl Fn() -> 
 fn claim(claimed: &mut BTreeSet<u64>, snapshot: &Snapshot, window: Range<usize>) -> Claim {
     let runs = snapshot.runs[window.clone()].to_vec();
     claimed.extend(runs.iter().map(|run| run.id));
-    Claim { runs, bottom: window.start == 0 }
+    Claim { runs, newer: Vec::new(), older: (window.start == 0).then(Vec::new) }
 }

@@ -1,6 +1,7 @@
 //! Sealing runs into files, merging files, and the catalog that names them.
 
 use crate::catalog::CatalogFile;
+use crate::compaction::{self, Compaction, Pending};
 use crate::error::StoreError;
 use crate::garbage::Garbage;
 use crate::hdf5::{Catalog, RunEntry};
@@ -8,9 +9,10 @@ use crate::list::{Claim, RunList};
 use crate::merge::{Merge, NEVER_STOPPED};
 use crate::options::StoreOptions;
 use crate::run::Run;
-use crate::seal;
+use crate::seal::{self, RunFile};
 use cidstore_disk::Disk;
 use cidstore_types::Seq;
+use cidstore_wal::Log;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) rows_written: AtomicU64,
     /// No merge of files is wanted any more.
     pub(crate) stop_merging: AtomicBool,
+    /// What of it there is still decides what a repair could bring back.
+    pub(crate) log: Log,
 }
 
 impl Shared {
@@ -48,7 +52,7 @@ pub enum Step {
         /// All mutations up to this one are in run files now.
         sealed_seq: Seq,
     },
-    /// Run files were merged into one.
+    /// Run files were merged into one, or one was written anew.
     Merged {
         /// How many there were.
         runs: usize,
@@ -64,7 +68,34 @@ pub enum Merging {
     Needed,
     /// No more files come for the time being: as few as that pays for.
     Settling,
+    /// Somebody asks for a compaction: as few files as their size allows, and little in them that is
+    /// dead. It begins with the first such step, and is done with the one that is idle.
+    Everything,
 }
+
+/// What a [`Merger`] tells while it merges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// A merge begins.
+    Begun {
+        /// How many run files it takes.
+        runs: usize,
+        /// Their rows.
+        rows: u64,
+        /// Bytes that it will read and write, at most.
+        bytes: u64,
+    },
+    /// Bytes were moved since the last time. Whoever hears it may take time: that is how a merge is
+    /// slowed down, or waits. After [`MergeStop::stop`] it is not worth any.
+    Moved {
+        /// From run files.
+        read: u64,
+        /// Into the new one.
+        written: u64,
+    },
+}
+
+type OnProgress = dyn FnMut(Progress) + Send;
 
 /// Seals and merges, one step at a time. A store has one, or one [`Sealer`] and one [`Merger`], which
 /// may run beside each other, the writer and any readers.
@@ -76,7 +107,7 @@ pub struct Maintainer {
 impl Maintainer {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let sealer = Sealer { shared: Arc::clone(&shared) };
-        Self { sealer, merger: Merger { shared } }
+        Self { sealer, merger: Merger { shared, compaction: None, told: Box::new(|_| ()) } }
     }
 
     /// Its two halves, for a thread each: so that memory need not wait for a merge of files.
@@ -141,7 +172,7 @@ impl Sealer {
     /// Seals the oldest runs in memory; idle where there are none.
     fn seal(&mut self) -> Result<Step, StoreError> {
         let Some(claim) = self.shared.list.claim_memory() else { return Ok(Step::Idle) };
-        let rows = self.shared.write(&claim, &NEVER_STOPPED)?;
+        let (rows, _) = self.shared.write(&claim, &[], &NEVER_STOPPED, &mut |_| ())?;
         Ok(Step::Sealed { rows, sealed_seq: self.shared.sealed_seq() })
     }
 }
@@ -149,9 +180,29 @@ impl Sealer {
 /// Merges run files, and removes those that nobody needs.
 pub struct Merger {
     shared: Arc<Shared>,
+    compaction: Option<Compaction>,
+    told: Box<OnProgress>,
 }
 
 impl Merger {
+    /// Has `told` called while run files are merged.
+    pub fn on_progress(&mut self, told: impl FnMut(Progress) + Send + 'static) {
+        self.told = Box::new(told);
+    }
+
+    /// What a compaction would rewrite if it began now, by a sample of the rows.
+    pub fn pending(&self) -> Pending {
+        compaction::pending(&self.shared)
+    }
+
+    /// Removes the files that nobody reads any more, which every step does first.
+    ///
+    /// # Errors
+    /// What the disk says; what could not be removed is tried again.
+    pub fn tidy(&mut self) -> Result<(), StoreError> {
+        self.shared.collect_garbage()
+    }
+
     /// Merges run files where the policy finds some.
     ///
     /// # Errors
@@ -164,12 +215,27 @@ impl Merger {
         // A file that cannot be removed is no reason not to merge others.
         let removed = shared.collect_garbage();
         let StoreOptions { small_files_max, run_rows_max, .. } = shared.options;
-        let Some(claim) = shared.list.claim_files(merging, small_files_max, run_rows_max) else {
+        let claim = if merging == Merging::Everything {
+            self.compaction.get_or_insert_with(|| Compaction::of(shared)).next(shared)
+        } else {
+            shared.list.claim_files(merging, small_files_max, run_rows_max)
+        };
+        let Some(claim) = claim else {
+            if merging == Merging::Everything {
+                self.compaction = None;
+            }
             return removed.map(|()| Step::Idle);
         };
-        let rows = shared.write(&claim, &shared.stop_merging)?;
+        let asked = match (&self.compaction, merging) {
+            (Some(compaction), Merging::Everything) => compaction.unverified(&claim),
+            _ => Vec::new(),
+        };
+        let (rows, number) = shared.write(&claim, &asked, &shared.stop_merging, &mut self.told)?;
+        if let (Some(compaction), Merging::Everything) = (&mut self.compaction, merging) {
+            compaction.merged(&claim, &asked, number);
+        }
         let runs = claim.runs.len();
-        drop(claim);
+        drop((claim, asked));
         shared.collect_garbage()?;
         Ok(Step::Merged { runs, rows })
     }
@@ -193,17 +259,24 @@ impl MergeStop {
 }
 
 impl Shared {
-    /// Merges the claimed runs into a file, puts it into the catalog and then into the list.
-    fn write(&self, claim: &Claim, stop: &AtomicBool) -> Result<u64, StoreError> {
-        match self.write_file(claim, stop) {
+    /// Merges the claimed runs into a file, puts it into the catalog and then into the list. Returns how
+    /// many rows the file has, and its number if there is one.
+    fn write(
+        &self,
+        claim: &Claim,
+        asked: &[Arc<RunFile>],
+        stop: &AtomicBool,
+        told: &mut OnProgress,
+    ) -> Result<(u64, Option<u64>), StoreError> {
+        match self.write_file(claim, asked, stop, told) {
             Ok(run) => {
-                let rows = run.len() as u64;
+                let (rows, number) = (run.len() as u64, run.file.as_ref().map(|file| file.number));
                 self.rows_written.fetch_add(rows, Ordering::Relaxed);
                 self.list.release(claim, Some(run));
                 for file in claim.runs.iter().filter_map(|run| run.file.as_ref()) {
                     file.mark_obsolete();
                 }
-                Ok(rows)
+                Ok((rows, number))
             }
             Err(error) => {
                 self.list.release(claim, None);
@@ -217,22 +290,38 @@ impl Shared {
         self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_file(&self, claim: &Claim, stop: &AtomicBool) -> Result<Run, StoreError> {
-        // A merge gives its result new checksums: what is damaged must not get one. And what is read here
-        // from front to back need not be read from all over by the merge.
-        for file in claim.runs.iter().filter_map(|run| run.file.as_ref()) {
-            if stop.load(Ordering::Acquire) {
-                return Err(StoreError::Stopped);
-            }
-            file.verify(&*self.disk)?;
+    /// `asked` are files around the claimed runs that were not verified yet.
+    fn write_file(
+        &self,
+        claim: &Claim,
+        asked: &[Arc<RunFile>],
+        stop: &AtomicBool,
+        told: &mut OnProgress,
+    ) -> Result<Run, StoreError> {
+        let files = || claim.runs.iter().filter_map(|run| run.file.as_ref());
+        let bytes = |file: &Arc<RunFile>| file.bytes;
+        told(Progress::Begun {
+            runs: claim.runs.len(),
+            rows: claim.runs.iter().map(|run| run.len() as u64).sum(),
+            bytes: files().map(bytes).sum::<u64>() * 2 + asked.iter().map(bytes).sum::<u64>(),
+        });
+        let go_on = || if stop.load(Ordering::Acquire) { Err(StoreError::Stopped) } else { Ok(()) };
+        // A merge gives its result new checksums: what is damaged must not get one, nor have a say in it.
+        // And what is read here from front to back need not be read from all over by the merge.
+        for file in asked.iter().chain(files()) {
+            go_on()?;
+            file.verify(&*self.disk, &mut |read| {
+                told(Progress::Moved { read, written: 0 });
+                go_on()
+            })?;
         }
-        let merge = Merge::new(&claim.runs, claim.bottom, stop);
+        let merge = Merge::new(&claim.runs, claim.around(), stop);
         let id = self.list.new_id();
         let (first_seq, last_seq) = merge.seqs();
         if merge.is_stopped() {
             return Err(StoreError::Stopped);
         }
-        let (run, entry) = if merge.triples_len() + merge.tombstones_len() == 0 {
+        let (run, entry) = if merge.triples_len() + merge.tombstones_len() == 0 && claim.is_alone() {
             (Run { id, seqs: (first_seq, last_seq), ..Run::default() }, None)
         } else {
             let (number, dir) = {
@@ -246,7 +335,10 @@ impl Shared {
                 number,
                 garbage: &self.garbage,
             };
-            let (run, entry) = seal::seal(&place, &merge, id)?;
+            let (run, entry) = seal::seal(&place, &merge, id, &mut |written| {
+                told(Progress::Moved { read: 0, written });
+                go_on()
+            })?;
             (run, Some(entry))
         };
         let old: Vec<u64> =

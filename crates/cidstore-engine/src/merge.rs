@@ -8,6 +8,7 @@ use crate::builder::TextsBuilder;
 use crate::column::Column;
 use crate::filter;
 use crate::kway::KWay;
+use crate::mentions::{Around, Mentions};
 use crate::order::{Order, Row};
 use crate::run::{FILTER_ROWS_MIN, Filters, Rows, Run};
 use crate::tree::{ENDED, Player, Tree};
@@ -33,6 +34,7 @@ pub static NEVER_STOPPED: AtomicBool = AtomicBool::new(false);
 /// What becomes of the rows of adjacent runs.
 pub struct Merge<'a> {
     runs: &'a [Arc<Run>],
+    around: Around<'a>,
     stop: &'a AtomicBool,
     /// By input and row: the row's number in the result, or `GONE`.
     triples: Vec<Vec<u32>>,
@@ -98,21 +100,22 @@ impl Predicates {
 }
 
 impl<'a> Merge<'a> {
-    /// Merges the rows of adjacent runs, oldest first. With `bottom`, nothing older exists, and
-    /// tombstones have nothing left to hide.
+    /// Merges the rows of adjacent runs, oldest first, or those of one run alone. What newer runs
+    /// mention is left out, and so are tombstones that no older run has anything for.
     ///
     /// Once `stop` is set, everything here ends soon and what it yields is not complete: whoever
     /// sets it must look at it before the result is used.
     ///
     /// # Panics
     /// With more than [`MERGE_RUNS_MAX`] runs.
-    pub fn new(runs: &'a [Arc<Run>], bottom: bool, stop: &'a AtomicBool) -> Self {
+    pub fn new(runs: &'a [Arc<Run>], around: Around<'a>, stop: &'a AtomicBool) -> Self {
         assert!(runs.len() <= MERGE_RUNS_MAX, "a merge of {} runs", runs.len());
         let gone = |rows: fn(&Run) -> &Rows| -> Vec<Vec<u32>> {
             runs.iter().map(|run| vec![GONE; rows(run).spo.len()]).collect()
         };
         let mut merge = Self {
             runs,
+            around,
             stop,
             triples: gone(|run| &run.triples),
             tombstones: gone(|run| &run.tombstones),
@@ -123,13 +126,17 @@ impl<'a> Merge<'a> {
         let mut rows = KWay::new(runs.iter().flat_map(|run| {
             [&run.triples, &run.tombstones].map(|rows| (rows.sorted(Order::Spo), 0..rows.spo.len()))
         }));
+        let mut newer = Mentions::of(around.newer);
+        let mut older = around.older.map(Mentions::of);
         let mut read = 0;
         while let Some(newest) = rows.next_newest() {
             let (run, row) = (newest.stream / 2, newest.number as usize);
-            if newest.stream % 2 == 0 {
+            if newer.any(newest.row) {
+                // Decided elsewhere.
+            } else if newest.stream % 2 == 0 {
                 merge.triples[run][row] = merge.triple_from.len() as u32;
                 merge.triple_from.push(run as u8);
-            } else if !bottom {
+            } else if older.as_mut().is_none_or(|older| older.any(newest.row)) {
                 merge.tombstones[run][row] = merge.tombstone_from.len() as u32;
                 merge.tombstone_from.push(run as u8);
             }
@@ -156,9 +163,10 @@ impl<'a> Merge<'a> {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// Gives back the pages of the inputs' files.
+    /// Gives back the pages of the files that are read.
     fn release(&self) {
-        for run in self.runs {
+        let older = self.around.older.unwrap_or_default();
+        for run in self.runs.iter().chain(self.around.newer).chain(older) {
             run.release_mapped();
         }
     }

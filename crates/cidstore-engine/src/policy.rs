@@ -15,6 +15,9 @@
 //!
 //! Runs that are mostly deleted are a matter of their own ([`worn`]): a scan passes over each tombstone
 //! and what it deletes, and only a merge of the oldest runs takes both away.
+//!
+//! Where somebody asks for it ([`everything`]), there are as few run files as their size allows, and what
+//! is dead in them goes, as long as that is not a large file rewritten for next to nothing.
 
 use crate::merge::MERGE_RUNS_MAX;
 use std::ops::Range;
@@ -105,6 +108,43 @@ pub fn worn(runs: &[Candidate], parts: &[(usize, usize)], rows_max: usize) -> Op
         }
     }
     widest
+}
+
+/// A run is rewritten if that gains at least this part of what is written, as a divisor: rows that it
+/// is merged with, or that nobody needs.
+const GAIN: usize = 16;
+
+/// The first window of run files from `from` on that a compaction rewrites: as many as one merge takes
+/// and one file may hold, or one alone because of what is dead in it. `dead` says how many rows of a run
+/// nobody needs, about, and is asked only where that matters.
+pub fn everything(
+    runs: &[Candidate],
+    from: usize,
+    rows_max: usize,
+    mut dead: impl FnMut(usize) -> usize,
+) -> Option<Range<usize>> {
+    for start in from..runs.len() {
+        let mut rows = 0;
+        let fits = |run: &&Candidate| {
+            rows += run.rows;
+            !run.busy && rows <= rows_max
+        };
+        let fitting = runs[start..].iter().take(MERGE_RUNS_MAX).take_while(fits).count();
+        // One that is larger than all this was written once, and can be again.
+        let mut end = start + fitting.max(usize::from(!runs[start].busy));
+        while end > start {
+            let sizes = || runs[start..end].iter().map(|run| run.rows).enumerate();
+            let rows = sizes().map(|(_, rows)| rows).sum::<usize>().max(1);
+            let (largest, most) = sizes().max_by_key(|(_, rows)| *rows).unwrap_or_default();
+            let gains = |rows_gained: usize| rows_gained * GAIN >= rows;
+            if gains(rows - most.max(1)) || gains(rows - most.max(1) + dead(start + largest)) {
+                return Some(start..end);
+            }
+            // The largest stays as it is, and those before it are merged without it.
+            end = start + largest;
+        }
+    }
+    None
 }
 
 /// The first window of runs up to tier `t` that holds `fan_in` of exactly that tier, or as many runs
@@ -301,7 +341,91 @@ mod tests {
         assert!(rewritten <= 6 * 40_000, "{rewritten}");
     }
 
+    fn none_dead(_: usize) -> usize {
+        0
+    }
+
+    fn sizes(sizes: &[usize]) -> Vec<Candidate> {
+        sizes.iter().map(|rows| Candidate { rows: *rows, busy: false }).collect()
+    }
+
+    #[test]
+    fn a_compaction_takes_as_many_as_fit_but_no_large_one_for_next_to_nothing() {
+        let all = |runs: &[usize]| everything(&sizes(runs), 0, ROWS_MAX, none_dead);
+        assert_eq!(all(&[300, 300, 300]), Some(0..2));
+        assert_eq!(all(&[400, 300, 400]), None, "no two fit");
+        assert_eq!(all(&[ROWS_MAX]), None);
+        assert_eq!(all(&[]), None);
+        assert_eq!(all(&[600, 1, 1, 600]), Some(1..3));
+        assert_eq!(all(&[1, 1, 600, 1]), Some(0..2));
+        assert_eq!(all(&[1, 600, 1, 600, 1]), None);
+        assert_eq!(all(&[600, 40]), Some(0..2), "a sixteenth");
+        assert_eq!(all(&[600, 39]), None);
+        assert_eq!(all(&[1; 100]), Some(0..MERGE_RUNS_MAX));
+        assert_eq!(everything(&sizes(&[1; 100]), 64, ROWS_MAX, none_dead), Some(64..100));
+        let mut runs = sizes(&[10, 10, 10, 10]);
+        runs[1].busy = true;
+        assert_eq!(everything(&runs, 0, ROWS_MAX, none_dead), Some(2..4));
+    }
+
+    #[test]
+    fn a_compaction_rewrites_one_alone_for_what_is_dead_in_it() {
+        let with = |runs: &[usize], dead: &[usize]| everything(&sizes(runs), 0, ROWS_MAX, |at| dead[at]);
+        assert_eq!(with(&[600, 600], &[0, 37]), None);
+        assert_eq!(with(&[600, 600], &[0, 38]), Some(1..2));
+        assert_eq!(with(&[600, 10], &[20, 0]), None);
+        assert_eq!(with(&[600, 10], &[30, 0]), Some(0..2), "together they are worth it");
+        assert_eq!(with(&[2 * ROWS_MAX, 600], &[ROWS_MAX, 0]), Some(0..1), "larger than a merge would make");
+        let mut runs = sizes(&[600, 600]);
+        runs[0].busy = true;
+        assert_eq!(everything(&runs, 0, ROWS_MAX, |_| 600), Some(1..2));
+    }
+
+    #[test]
+    fn a_compaction_rewrites_a_row_once_for_each_time_that_files_become_64_times_fewer() {
+        // One pass after the other, as long as one changes something.
+        let compact = |mut runs: Vec<Candidate>| {
+            let (mut rewritten, mut passes) = (0, 0);
+            loop {
+                let (mut from, mut changed) = (0, false);
+                while let Some(window) = everything(&runs, from, 1 << 20, none_dead) {
+                    let rows = runs[window.clone()].iter().map(|run| run.rows).sum();
+                    (rewritten, from, changed) = (rewritten + rows, window.start + 1, true);
+                    runs.splice(window, [Candidate { rows, busy: false }]);
+                }
+                if !changed {
+                    return (runs.len(), rewritten, passes);
+                }
+                passes += 1;
+            }
+        };
+        let (files, rewritten, passes) = compact(sizes(&vec![10; 10_000]));
+        assert_eq!((files, passes), (1, 3));
+        assert!(rewritten <= 3 * 100_000, "{rewritten}");
+        assert_eq!(compact(sizes(&[100_000])), (1, 0, 0));
+    }
+
     proptest! {
+        #[test]
+        fn a_compaction_ends(
+            rows in vec(prop_oneof![Just(1usize), 1usize..100, Just(ROWS_MAX), 1usize..2 * ROWS_MAX], 0..200),
+        ) {
+            let (mut runs, mut steps) = (sizes(&rows), 0);
+            while let Some(window) = everything(&runs, 0, ROWS_MAX, none_dead) {
+                let together: usize = runs[window.clone()].iter().map(|run| run.rows).sum();
+                prop_assert!(window.len() > 1 && together <= ROWS_MAX);
+                runs.splice(window, [Candidate { rows: together, busy: false }]);
+                steps += 1;
+            }
+            prop_assert!(steps <= rows.len());
+            // Of three neighbours that fit together none is left, unless one is most of them.
+            for three in runs.windows(3) {
+                let together: usize = three.iter().map(|run| run.rows).sum();
+                let most = three.iter().map(|run| run.rows).max().unwrap_or(0);
+                prop_assert!(together > ROWS_MAX || (together - most) * GAIN < together, "{three:?}");
+            }
+        }
+
         #[test]
         fn runs_stay_bounded_whatever_the_sizes(
             sizes in vec(prop_oneof![Just(1usize), 1usize..100, Just(ROWS_MAX)], 1..600),

@@ -104,6 +104,7 @@ pub(crate) fn open(
         catalog: Mutex::new(catalog),
         rows_written: AtomicU64::new(0),
         stop_merging: AtomicBool::new(false),
+        log: log.clone(),
     });
     let replayed = replay(&shared, &log)?;
     let last_seq = shared.list.snapshot().as_of;

@@ -13,7 +13,7 @@ use crate::hdf5::{
 use crate::merge::{Indexes, Merge};
 use crate::run::{Filters, Rows, Run, Texts};
 use bytemuck::Pod;
-use cidstore_disk::{Disk, DiskError, File, Open};
+use cidstore_disk::{Disk, File, Open};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -73,9 +73,15 @@ pub fn file_name(number: u64) -> String {
     format!("{number:06}.h5")
 }
 
-/// Writes a merge that is not empty into a new run file, makes it durable, and opens it.
-/// [`StoreError::Stopped`] when the merge was stopped before all of it was written.
-pub(crate) fn seal(place: &Place<'_>, merge: &Merge<'_>, id: u64) -> Result<(Run, RunEntry), StoreError> {
+/// Writes a merge into a new run file, makes it durable, and opens it. `told` hears of the bytes written,
+/// piece by piece, and may have enough. [`StoreError::Stopped`] when the merge was stopped before all of
+/// it was written.
+pub(crate) fn seal(
+    place: &Place<'_>,
+    merge: &Merge<'_>,
+    id: u64,
+    told: &mut dyn FnMut(u64) -> Result<(), StoreError>,
+) -> Result<(Run, RunEntry), StoreError> {
     let indexes = merge.indexes();
     let texts = merge.texts();
     let text_ends = || {
@@ -107,7 +113,7 @@ pub(crate) fn seal(place: &Place<'_>, merge: &Merge<'_>, id: u64) -> Result<(Run
 
     let path = place.dir.join(file_name(place.number));
     let new = place.dir.join(format!("{}.new", file_name(place.number)));
-    let result = write_file(place, &new, &mut spec, &skeleton, |output| {
+    let result = write_file(place, &new, &mut spec, &skeleton, told, |output| {
         output.column(ColumnId::Triples, merge.triples())?;
         if merge.is_stopped() {
             return Err(StoreError::Stopped);
@@ -202,6 +208,7 @@ fn write_file(
     path: &Path,
     spec: &mut RunSpec,
     skeleton: &hdf5::Skeleton,
+    told: &mut dyn FnMut(u64) -> Result<(), StoreError>,
     fill: impl FnOnce(&mut Output<'_>) -> Result<(), StoreError>,
 ) -> Result<Vec<u8>, StoreError> {
     let file = place.disk.open(path, Open::Create)?;
@@ -211,6 +218,7 @@ fn write_file(
         places: &skeleton.columns,
         crc32c: PerColumn::default(),
         buffer: Vec::with_capacity(WRITE_BYTES),
+        told,
     };
     fill(&mut output)?;
     for column in ColumnId::ALL {
@@ -228,6 +236,7 @@ struct Output<'a> {
     places: &'a PerColumn<Extent>,
     crc32c: PerColumn<u32>,
     buffer: Vec<u8>,
+    told: &'a mut dyn FnMut(u64) -> Result<(), StoreError>,
 }
 
 impl Output<'_> {
@@ -235,15 +244,16 @@ impl Output<'_> {
         &mut self,
         column: ColumnId,
         values: impl IntoIterator<Item = T>,
-    ) -> Result<(), DiskError> {
+    ) -> Result<(), StoreError> {
         let mut offset = self.places[column].offset;
         let mut crc = 0;
         let mut flush = |buffer: &mut Vec<u8>| {
             crc = crc32c::crc32c_append(crc, buffer);
             self.file.write_at(buffer, offset)?;
-            offset += buffer.len() as u64;
+            let bytes = buffer.len() as u64;
+            offset += bytes;
             buffer.clear();
-            Ok(())
+            (self.told)(bytes)
         };
         for value in values {
             if self.buffer.len() >= WRITE_BYTES {

@@ -87,15 +87,25 @@ impl<'a> Sorted<'a> {
     /// Position after the last row whose key is not greater than `key`, given that the answer is
     /// `from` or later. Fast when it is near `from`: most ranges are short.
     pub fn upper_bound_from(&self, key: &Key, from: usize) -> usize {
+        self.partition_from(key, Ordering::Equal, from)
+    }
+
+    /// Position of the first row whose key is not less than `key`, given that the answer is `from` or
+    /// later. Fast when it is near `from`.
+    pub fn lower_bound_from(&self, key: &Key, from: usize) -> usize {
+        self.partition_from(key, Ordering::Less, from)
+    }
+
+    fn partition_from(&self, key: &Key, bar: Ordering, from: usize) -> usize {
         let mut step = 1;
         let mut low = from;
         let mut high = from;
-        while high < self.len() && self.order.compare(self.row(high), key).is_le() {
+        while high < self.len() && self.order.compare(self.row(high), key) <= bar {
             low = high + 1;
             high = (high + step).min(self.len());
             step *= 2;
         }
-        self.partition(key, Ordering::Equal, low, high)
+        self.partition(key, bar, low, high)
     }
 
     /// Position, within `low..high`, of the first row that compares greater than `bar` with `key`.

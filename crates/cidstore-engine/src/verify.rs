@@ -29,16 +29,24 @@ struct Part {
 }
 
 impl RunFile {
-    /// Reads everything.
+    /// Reads everything. `told` hears of the bytes read, piece by piece, and may have enough.
     ///
     /// # Errors
-    /// [`StoreError::ColumnDamaged`], which is also kept; what the disk says.
-    pub(crate) fn verify(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+    /// [`StoreError::ColumnDamaged`], which is also kept; what the disk says, and `told`.
+    pub(crate) fn verify(
+        &self,
+        disk: &dyn Disk,
+        told: &mut dyn FnMut(u64) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let file = disk.open(&self.path, Open::Read)?;
         let mut buffer = vec![0; READ_BYTES];
         let mut place = Place::default();
-        while self.verify_next(&*file, &mut place, &mut buffer)? > 0 {}
-        Ok(())
+        loop {
+            match self.verify_next(&*file, &mut place, &mut buffer)? {
+                0 => return Ok(()),
+                read => told(read as u64)?,
+            }
+        }
     }
 
     /// Opens it for [`RunFile::verify_next`].

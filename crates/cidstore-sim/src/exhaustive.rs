@@ -218,9 +218,14 @@ fn plans() -> Vec<(&'static str, Plan)> {
         memory_fan_in: 2,
         tidy_rows_max: 8,
         small_files_max: 2,
-        run_rows_max: 100,
+        run_rows_max: 100_000,
     };
     let plan = |start, actions| Plan { options: options.clone(), start, actions, last_cut: 0 };
+    // No two files are merged, whatever their size: what is dead goes out of each by itself.
+    let alone = |start, actions| {
+        let options = StoreOptions { run_rows_max: 1, ..options.clone() };
+        Plan { options, start, actions, last_cut: 0 }
+    };
     let log = vec![
         commit(fsync, vec![batch(Op::Insert, 0..3), batch(Op::Insert, 3..9)]),
         commit(os, vec![batch(Op::Delete, 1..2)]),
@@ -240,7 +245,7 @@ fn plans() -> Vec<(&'static str, Plan)> {
     ];
     let merges = vec![
         commit(fsync, vec![batch(Op::Delete, 0..4)]),
-        Action::Merge(Merging::Needed, beside),
+        Action::Merge(Merging::Needed, beside.clone()),
         Action::Live(Live::RemoveLog(0)),
         Action::Merge(Merging::Settling, Vec::new()),
         Action::Close(true),
@@ -253,10 +258,24 @@ fn plans() -> Vec<(&'static str, Plan)> {
         Action::End(End::Kill),
         Action::Close(false),
     ];
+    // The deletes are not durable when the first files are rewritten, sealed when the others are.
+    let compactions = vec![
+        commit(fsync, vec![batch(Op::Delete, 0..2), batch(Op::Insert, 2..4)]),
+        Action::Checkpoint(Vec::new()),
+        Action::Live(Live::RemoveLog(0)),
+        commit(os, vec![batch(Op::Delete, 2..4)]),
+        Action::Merge(Merging::Everything, beside),
+        Action::Merge(Merging::Everything, Vec::new()),
+        Action::Checkpoint(Vec::new()),
+        Action::Merge(Merging::Everything, Vec::new()),
+        Action::Merge(Merging::Everything, Vec::new()),
+        commit(os, vec![batch(Op::Insert, 0..2)]),
+    ];
     vec![
         ("log", plan(Start::Template(0), log)),
         ("restarts", plan(Start::Template(0), restarts)),
         ("seals", plan(Start::Template(0), seals)),
         ("merges", plan(Start::Template(2), merges)),
+        ("compactions", alone(Start::Template(2), compactions)),
     ]
 }

@@ -13,7 +13,7 @@ use crate::templates::PATH;
 use crate::world::World;
 use cidstore_disk::sim::{Seeded, SimDisk};
 use cidstore_engine::hdf5::{RunSource, read_catalog, read_run};
-use cidstore_engine::{Merging, Step, Store, StoreOptions};
+use cidstore_engine::{Merging, Store, StoreOptions};
 use cidstore_types::Pattern;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -166,9 +166,9 @@ impl World {
         ask(Pattern::ALL);
         drop(snapshot);
         let (_, mut merger) = store.maintainer().split();
-        for _ in 0..8 {
-            match merger.step(Merging::Settling) {
-                Ok(Step::Idle) => break,
+        // A file may also have a say in what becomes of others.
+        for merging in [Merging::Settling, Merging::Everything].repeat(4) {
+            match merger.step(merging) {
                 Ok(_) => {}
                 Err(error) => {
                     assert!(error.to_string().contains(&name), "a merge does not name {name}: {error}");

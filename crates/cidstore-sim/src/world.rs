@@ -232,6 +232,7 @@ impl World {
         match step {
             Ok(Step::Idle) => {}
             Ok(Step::Sealed { .. }) => self.counts.add("seals", 1),
+            Ok(Step::Merged { runs: 1, .. }) => self.counts.add("rewrites", 1),
             Ok(Step::Merged { .. }) => self.counts.add("merges", 1),
             Err(StoreError::Stopped) => {
                 assert!(self.stop.is_some(), "nobody stopped it");

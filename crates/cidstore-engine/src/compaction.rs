@@ -1,0 +1,160 @@
+//! Compaction: what somebody asks for, rather than what the number of files asks for. As few run files
+//! as `run_rows_max` allows, and little in them that nobody needs.
+//!
+//! It goes over the run files that there are when it begins, from the oldest on, and takes one window of
+//! adjacent ones after the other, or one file alone ([`policy::everything`]). What is sealed meanwhile is
+//! for the next compaction, so that it ends while writes go on. When a whole pass has changed nothing it
+//! is done. Every step leaves fewer files, or fewer rows in as many, so that there is such a pass; on a
+//! store that is compact the first one is, which looks at a sample of the rows and writes nothing.
+//!
+//! A store may be too large for one merge. A window is then merged with an eye on the files around it:
+//! rows that a newer one mentions are left out, and tombstones for which no older one has anything.
+//! From the oldest on, a tombstone is looked at when the rows that it hides are gone already.
+//!
+//! **Why that is right**
+//! - *The newest run that mentions a triple decides about it, and stays.* A row is left out of a run
+//!   only if a newer run mentions its triple. That is so in every state that shows the result: it takes
+//!   the place of its window in the list by one splice, and in the catalog by one rename.
+//! - *Only run files are asked, and only those that the catalog names.* What is in memory may be lost
+//!   with the end of the log in a power cut; then a row that it deletes or replaces must be there. The
+//!   catalog on disk named the newer file before the result is in it, and does after any crash.
+//! - *What is asked stays as it is.* Only the one merger takes files out of the list; a sealer beside it
+//!   adds some behind all of them, which are newer and were not asked: they may hide more, not less.
+//! - *A snapshot* holds the runs that it began with. `created_at` and metadata go with the row that
+//!   decides, which no step leaves out.
+//! - *A tombstone goes only if every older run was asked, and is sound*, and if the log has nothing of
+//!   what they hold. For a repair makes a damaged run file anew from the log, where it can: all rows
+//!   would come back that the file held before they were left out, and nothing would hide them.
+//! - *No file that was asked is damaged*: each is read against its checksums first, once.
+//! - A window of which nothing is left keeps its place by a file without rows, as long as other files
+//!   have to do with it. A catalog that is made anew from the files would otherwise take a former one,
+//!   and show rows whose tombstones are gone.
+
+use crate::list::Claim;
+use crate::maintain::Shared;
+use crate::mentions::{Around, dead_rows};
+use crate::policy::{self, Candidate};
+use crate::run::Run;
+use crate::seal::RunFile;
+use crate::snapshot::Snapshot;
+use cidstore_types::Seq;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What a compaction would rewrite, about, if it began now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pending {
+    /// Run files that would be merged with others, or written anew.
+    pub files: usize,
+    /// Their rows.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A compaction that has begun.
+pub(crate) struct Compaction {
+    /// Run files with mutations up to this one belong to it.
+    upto: Seq,
+    /// In this pass, windows behind this mutation are next.
+    after: Seq,
+    /// This pass has changed something.
+    changed: bool,
+    /// Numbers of the files that were read against their checksums, or written by it.
+    verified: BTreeSet<u64>,
+}
+
+impl Compaction {
+    /// Of the files that there are.
+    pub(crate) fn of(shared: &Shared) -> Self {
+        let upto = files(&shared.list.snapshot(), Seq::MAX).last().map_or(0, |run| run.seqs.1);
+        Self { upto, after: 0, changed: false, verified: BTreeSet::new() }
+    }
+
+    /// The next window to merge; `None` when there is nothing more to gain.
+    pub(crate) fn next(&mut self, shared: &Shared) -> Option<Claim> {
+        loop {
+            let snapshot = shared.list.snapshot();
+            let files = files(&snapshot, self.upto);
+            let from = files.partition_point(|run| run.seqs.0 <= self.after);
+            if let Some(window) = choose(shared, files, from) {
+                let (newer, older) = around(shared, files, &window);
+                return Some(shared.list.claim_window(&files[window], newer, older.map(<[_]>::to_vec)));
+            }
+            if !std::mem::take(&mut self.changed) {
+                return None;
+            }
+            self.after = 0;
+        }
+    }
+
+    /// The files that are asked, and not merged, and were not read against their checksums yet.
+    pub(crate) fn unverified(&self, claim: &Claim) -> Vec<Arc<RunFile>> {
+        let asked = claim.newer.iter().chain(claim.older.iter().flatten());
+        let files = asked.filter_map(|run| run.file.as_ref());
+        files.filter(|file| !self.verified.contains(&file.number)).cloned().collect()
+    }
+
+    /// A window is merged, into the file of that number if there is one.
+    pub(crate) fn merged(&mut self, claim: &Claim, asked: &[Arc<RunFile>], number: Option<u64>) {
+        self.after = claim.runs.last().map_or(self.after, |run| run.seqs.1);
+        self.changed = true;
+        self.verified.extend(asked.iter().map(|file| file.number).chain(number));
+    }
+}
+
+/// What a compaction would do in its first pass.
+pub(crate) fn pending(shared: &Shared) -> Pending {
+    let snapshot = shared.list.snapshot();
+    let files = files(&snapshot, Seq::MAX);
+    let (mut pending, mut from) = (Pending::default(), 0);
+    while let Some(window) = choose(shared, files, from) {
+        from = window.end;
+        pending.files += window.len();
+        for run in &files[window] {
+            pending.rows += run.len() as u64;
+            pending.bytes += run.file.as_ref().map_or(0, |file| file.bytes);
+        }
+    }
+    pending
+}
+
+/// The run files with mutations up to that one.
+fn files(snapshot: &Snapshot, upto: Seq) -> &[Arc<Run>] {
+    let others = |run: &Arc<Run>| run.in_memory() || run.seqs.1 > upto;
+    &snapshot.runs[..snapshot.runs.iter().position(others).unwrap_or(snapshot.runs.len())]
+}
+
+fn choose(shared: &Shared, files: &[Arc<Run>], from: usize) -> Option<Range<usize>> {
+    let candidate = |run: &Arc<Run>| Candidate { rows: run.weight(), busy: run.damage().is_some() };
+    let candidates: Vec<_> = files.iter().map(candidate).collect();
+    // A run is the largest of several windows.
+    let mut known = vec![None; files.len()];
+    let dead = |at: usize| {
+        let (newer, older) = around(shared, files, &(at..at + 1));
+        let run = &files[at];
+        let dead = dead_rows(run, &Around { newer: &newer, older });
+        // All over the files; nobody else needs these pages.
+        for run in files {
+            run.release_mapped();
+        }
+        // By weight, as candidates count.
+        (dead as u128 * run.weight() as u128 / run.len().max(1) as u128) as usize
+    };
+    let dead = |at: usize| *known[at].get_or_insert_with(|| dead(at));
+    policy::everything(&candidates, from, shared.options.run_rows_max, dead)
+}
+
+/// The files around a window that can be asked: newer ones that are sound, and all older ones or none.
+fn around<'a>(
+    shared: &Shared,
+    files: &'a [Arc<Run>],
+    window: &Range<usize>,
+) -> (Vec<Arc<Run>>, Option<&'a [Arc<Run>]>) {
+    let newer = files[window.end..].iter().filter(|run| run.damage().is_none()).cloned().collect();
+    let older = &files[..window.start];
+    let sound = older.iter().all(|run| run.damage().is_none());
+    let logged = older.last().is_some_and(|last| last.seqs.1 >= shared.log.first_seq());
+    (newer, (sound && !logged).then_some(older))
+}

@@ -1,0 +1,102 @@
+//! Which rows other runs mention: what a merge may leave out because of runs that it does not merge.
+//!
+//! A row that a newer run mentions is never read: the newest run that mentions a triple decides. A
+//! tombstone hides the rows of older runs: where none of them mentions its triple, it hides nothing.
+
+use crate::filter;
+use crate::order::{Order, Row};
+use crate::run::{Rows, Run};
+use cidstore_types::Triple;
+use std::sync::Arc;
+
+/// What is known of the runs around those that are merged.
+#[derive(Clone, Copy)]
+pub struct Around<'a> {
+    /// Newer runs that stay, on the disk too, at least as long as the result does. There may be others.
+    pub newer: &'a [Arc<Run>],
+    /// All the older runs; `None` where nobody can say what they mention.
+    pub older: Option<&'a [Arc<Run>]>,
+}
+
+impl Around<'_> {
+    /// Nothing is known but whether anything older exists.
+    pub fn bottom(bottom: bool) -> Self {
+        Self { newer: &[], older: if bottom { Some(&[]) } else { None } }
+    }
+}
+
+/// Tells of ascending rows whether any of some runs mentions them.
+pub struct Mentions<'a> {
+    runs: Vec<Cursor<'a>>,
+    subject: Option<&'a [u8]>,
+}
+
+/// A run, and how far it was looked through.
+struct Cursor<'a> {
+    run: &'a Run,
+    triples: usize,
+    tombstones: usize,
+    /// It may mention the subject that is asked for.
+    may: bool,
+}
+
+impl<'a> Mentions<'a> {
+    /// Of these runs.
+    pub fn of(runs: &'a [Arc<Run>]) -> Self {
+        let cursor = |run: &'a Arc<Run>| Cursor { run, triples: 0, tombstones: 0, may: false };
+        Self { runs: runs.iter().map(cursor).collect(), subject: None }
+    }
+
+    /// Whether any of them mentions the row, which is not less than the one before.
+    pub fn any(&mut self, row: &'a Row) -> bool {
+        if self.runs.is_empty() {
+            return false;
+        }
+        let subject = &row[..32];
+        if self.subject != Some(subject) {
+            self.subject = Some(subject);
+            let hash = filter::key_hash(subject);
+            for cursor in &mut self.runs {
+                cursor.may = filter::may_contain(&cursor.run.filters.subject, hash);
+            }
+        }
+        self.runs.iter_mut().any(|cursor| cursor.may && cursor.mentions(row))
+    }
+}
+
+impl Cursor<'_> {
+    fn mentions(&mut self, row: &Row) -> bool {
+        let found = |rows: &Rows, from: &mut usize| {
+            *from = rows.sorted(Order::Spo).lower_bound_from(row, *from);
+            rows.spo.get(*from) == Some(row)
+        };
+        found(&self.run.triples, &mut self.triples) || found(&self.run.tombstones, &mut self.tombstones)
+    }
+}
+
+/// Rows of a run that are looked at to learn how many of them are dead; of a smaller one all.
+const SAMPLE_ROWS: usize = 1024;
+
+/// How many rows of `run` a merge would leave out, about, given what is around it.
+pub fn dead_rows(run: &Run, around: &Around<'_>) -> usize {
+    let triples = run.triples.spo.len();
+    let stride = run.len().div_ceil(SAMPLE_ROWS).max(1);
+    let mentioned = |runs: &[Arc<Run>], row: &Row| {
+        let probe = crate::run::Probe::of_triple(&Triple(*row));
+        runs.iter().any(|other| other.may_mention(&probe) && other.verdict(&Triple(*row)).is_some())
+    };
+    let (mut looked, mut dead) = (0, 0);
+    for start in (0..run.len()).step_by(stride) {
+        // Somewhere within the stride: what was deleted may have a period of its own.
+        let at = start + (start / stride).wrapping_mul(0x9e37_79b9) % stride;
+        let row = match at.checked_sub(triples) {
+            None => run.triples.spo.get(at),
+            Some(at) => run.tombstones.spo.get(at),
+        };
+        let Some(row) = row else { continue };
+        looked += 1;
+        let hides_nothing = || at >= triples && around.older.is_some_and(|older| !mentioned(older, row));
+        dead += usize::from(mentioned(around.newer, row) || hides_nothing());
+    }
+    if looked == 0 { 0 } else { (run.len() as u128 * dead as u128 / looked as u128) as usize }
+}

@@ -1,0 +1,337 @@
+//! Compaction: few files, little that is dead, in stores larger than one merge too; and what it may not
+//! leave out.
+
+use cidstore_disk::Disk;
+use cidstore_disk::sim::SimDisk;
+use cidstore_engine::hdf5::{Catalog, read_catalog};
+use cidstore_engine::{
+    Durability, Maintainer, Merger, Merging, Progress, Step, Store, StoreError, StoreOptions,
+};
+use cidstore_types::{Batch, Cid, Mutation, Op, Pattern, Triple};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+const PATH: &str = "/data/cidstore.h5";
+/// Rows of a file that fills a merge.
+const FULL: u64 = 1000;
+
+fn row(n: u64) -> Triple {
+    Triple::new(
+        Cid::from_two_lanes([0, n % 400]),
+        Cid::from_two_lanes([1, n % 3]),
+        Cid::from_two_lanes([2, n]),
+    )
+}
+
+struct Bench {
+    disk: SimDisk,
+    store: Store,
+    maintainer: Maintainer,
+}
+
+impl Bench {
+    /// A store whose merges take no more than one full file.
+    fn new() -> Self {
+        Self::on(SimDisk::new(), 1)
+    }
+
+    fn on(disk: SimDisk, nonce: u64) -> Self {
+        let options = StoreOptions {
+            nonce,
+            segment_bytes: 64 << 10,
+            run_rows_max: 3 * FULL as usize / 2,
+            ..StoreOptions::default()
+        };
+        let store = Store::open(Arc::new(disk.clone()), Path::new(PATH), options).unwrap().0;
+        let maintainer = store.maintainer();
+        Self { disk, store, maintainer }
+    }
+
+    fn commit(&mut self, op: Op, at: f64, rows: impl Iterator<Item = u64>) {
+        let batch = Mutation::Batch(Batch::new(op, at, rows.map(row).collect()));
+        self.store.commit(&[batch], Durability::Fsync).unwrap().remove(0).unwrap();
+    }
+
+    /// Commits and seals: a file of its own.
+    fn file(&mut self, op: Op, at: f64, rows: impl Iterator<Item = u64>) {
+        self.commit(op, at, rows);
+        self.maintainer.checkpoint().unwrap();
+    }
+
+    /// The log loses everything but its last segment, in which the last batch is.
+    fn forget_log(&mut self) {
+        let seq = self.store.reader().sealed_seq();
+        self.store.wal().remove_before(seq + 1).unwrap();
+        assert_eq!(self.store.log().segments(), 1);
+    }
+
+    /// Compacts to the end. Returns the steps.
+    fn compact(&mut self) -> Vec<(usize, u64)> {
+        let (_, mut merger) = self.store.maintainer().split();
+        steps(&mut merger)
+    }
+
+    fn catalog(&self) -> Catalog {
+        read_catalog(PATH, &self.disk.bytes(Path::new(PATH)).unwrap()).unwrap()
+    }
+
+    /// Rows and tombstones of each run file, oldest first.
+    fn files(&self) -> Vec<(u64, u64)> {
+        self.catalog().runs.iter().map(|run| (run.rows, run.tombstones)).collect()
+    }
+
+    /// Every run file there is, by name.
+    fn names(&self) -> Vec<String> {
+        let mut names = self.disk.list(Path::new("/data/cidstore.h5.runs")).unwrap();
+        names.sort();
+        names
+    }
+
+    fn named(&self) -> Vec<String> {
+        let name = |file: &str| file.rsplit('/').next().unwrap_or_default().to_owned();
+        let mut names: Vec<_> = self.catalog().runs.iter().map(|run| name(&run.file)).collect();
+        names.sort();
+        names
+    }
+
+    /// Exactly these rows are there, each with its time, by every order.
+    fn holds(&self, expected: impl Iterator<Item = (u64, f64)>) {
+        let mut expected: Vec<_> = expected.map(|(n, at)| (row(n), at)).collect();
+        expected.sort_unstable_by_key(|(row, _)| *row);
+        let snapshot = self.store.reader().snapshot();
+        let page = snapshot.query(&Pattern::ALL, usize::MAX, None, true).unwrap();
+        let found: Vec<_> = page.records.unwrap().iter().map(|r| (r.triple, r.created_at)).collect();
+        assert_eq!(found, expected);
+        for p in 0..3 {
+            let p = Cid::from_two_lanes([1, p]);
+            let count = expected.iter().filter(|(row, _)| row.p() == p).count() as u64;
+            assert_eq!(snapshot.count(&Pattern { p: Some(p), ..Pattern::ALL }), count);
+        }
+        for (row, _) in expected.iter().step_by(37) {
+            assert!(snapshot.get(&row.hash()).is_some());
+        }
+    }
+}
+
+fn steps(merger: &mut Merger) -> Vec<(usize, u64)> {
+    let mut steps = Vec::new();
+    loop {
+        match merger.step(Merging::Everything).unwrap() {
+            Step::Merged { runs, rows } => steps.push((runs, rows)),
+            Step::Idle => return steps,
+            sealed @ Step::Sealed { .. } => panic!("{sealed:?}"),
+        }
+        assert!(steps.len() < 1000, "it does not end: {steps:?}");
+    }
+}
+
+#[test]
+fn what_newer_files_mention_goes_and_then_their_tombstones() {
+    let mut bench = Bench::new();
+    for file in 0..4 {
+        bench.file(Op::Insert, 1.0, file * FULL..(file + 1) * FULL);
+    }
+    // Half of the oldest, a quarter of the second, next to nothing of the others.
+    bench.file(Op::Delete, 2.0, (0..FULL).filter(|n| n % 2 == 0).chain(FULL..FULL + FULL / 4).chain([2000]));
+    // Some of it again, with another time, and some that was never deleted.
+    bench.file(Op::Insert, 3.0, (0..FULL).step_by(10).chain((3 * FULL..4 * FULL).step_by(7)));
+    bench.forget_log();
+    let deleted =
+        |n: u64| n < FULL && n.is_multiple_of(2) || (FULL..FULL + FULL / 4).contains(&n) || n == 2000;
+    let again = |n: u64| {
+        n < FULL && n.is_multiple_of(10)
+            || (3 * FULL..4 * FULL).contains(&n) && (n - 3 * FULL).is_multiple_of(7)
+    };
+    let expected: Vec<_> = (0..4 * FULL)
+        .filter(|n| !deleted(*n) || again(*n))
+        .map(|n| (n, if again(n) { 3.0 } else { 1.0 }))
+        .collect();
+    bench.holds(expected.iter().copied());
+    let before = bench.store.reader().stats();
+    let steps = bench.compact();
+    bench.holds(expected.iter().copied());
+    let after = bench.store.reader().stats();
+    assert!(after.file_rows <= expected.len() + expected.len() / 16, "{before:?}\n{after:?}");
+    assert!(before.file_rows > expected.len() + 1500);
+    // The file that hides one row for which no file was rewritten hides it still.
+    assert_eq!(
+        after.tombstones,
+        usize::from(bench.files().iter().any(|(rows, _)| *rows == FULL)),
+        "{:?}",
+        bench.files()
+    );
+    let written: u64 = steps.iter().map(|(_, rows)| rows).sum();
+    assert!(written <= 2 * before.file_rows as u64, "{steps:?}");
+    assert_eq!(bench.compact(), [], "done is done");
+    assert_eq!(bench.names(), bench.named(), "no debris");
+    // The same after a start.
+    let Bench { disk, .. } = bench;
+    disk.kill();
+    let mut bench = Bench::on(disk, 2);
+    bench.holds(expected.into_iter());
+    assert_eq!(bench.compact(), []);
+}
+
+#[test]
+fn as_long_as_the_log_has_older_mutations_tombstones_stay() {
+    let mut bench = Bench::new();
+    bench.file(Op::Insert, 1.0, 0..FULL);
+    bench.file(Op::Insert, 1.0, FULL..2 * FULL);
+    bench.file(Op::Delete, 2.0, 0..FULL / 2);
+    assert_eq!(bench.store.log().first_seq(), 1);
+    bench.compact();
+    // What is deleted is gone from its file. The log could bring it back, and a tombstone would hide it.
+    assert_eq!(bench.store.reader().stats().tombstones as u64, FULL / 2);
+    assert_eq!(bench.files()[0], (FULL / 2, 0));
+    bench.forget_log();
+    bench.compact();
+    assert_eq!(bench.store.reader().stats().tombstones, 0);
+    let snapshot = bench.store.reader().snapshot();
+    assert!(!snapshot.contains(&row(0)) && snapshot.contains(&row(FULL - 1)));
+}
+
+#[test]
+fn a_file_of_which_nothing_is_left_keeps_its_place_until_its_neighbours_take_it() {
+    let mut bench = Bench::new();
+    for file in 0..3 {
+        bench.file(Op::Insert, 1.0, file * FULL..(file + 1) * FULL);
+    }
+    bench.file(Op::Delete, 2.0, FULL..2 * FULL);
+    bench.forget_log();
+    let (_, mut merger) = bench.store.maintainer().split();
+    let mut empty = 0;
+    while merger.step(Merging::Everything).unwrap() != Step::Idle {
+        let runs = bench.catalog().runs;
+        assert!(runs.windows(2).all(|pair| pair[1].first_seq == pair[0].last_seq + 1), "a gap: {runs:?}");
+        empty += runs.iter().filter(|run| run.rows + run.tombstones == 0).count();
+    }
+    assert!(empty > 0, "no file lost all its rows");
+    assert_eq!(bench.store.reader().stats().tombstones, 0);
+    drop(merger);
+    let left = || (0..FULL).chain(2 * FULL..3 * FULL).map(|n| (n, 1.0));
+    bench.holds(left());
+    let Bench { disk, .. } = bench;
+    disk.kill();
+    let mut bench = Bench::on(disk, 2);
+    bench.holds(left());
+    // All that is left is deleted, too: then nothing stays, places neither.
+    bench.file(Op::Delete, 3.0, 0..3 * FULL);
+    bench.forget_log();
+    bench.compact();
+    bench.holds(std::iter::empty());
+    assert_eq!(bench.names(), Vec::<String>::new());
+}
+
+#[test]
+fn what_memory_deletes_stays_in_the_files_until_that_is_sealed() {
+    let mut bench = Bench::new();
+    bench.file(Op::Insert, 1.0, 0..FULL);
+    bench.file(Op::Insert, 1.0, FULL..2 * FULL);
+    bench.forget_log();
+    // Acknowledged before it is durable: a power cut may take it back.
+    let batch = Mutation::Batch(Batch::new(Op::Delete, 2.0, (0..FULL).map(row).collect()));
+    bench.store.commit(&[batch], Durability::Os).unwrap().remove(0).unwrap();
+    assert_eq!(bench.compact(), []);
+    let Bench { disk, .. } = bench;
+    // Nothing of what was not synced survives.
+    disk.crash_where(&mut |_| false);
+    let bench = Bench::on(disk, 2);
+    let snapshot = bench.store.reader().snapshot();
+    assert!((0..2 * FULL).all(|n| snapshot.contains(&row(n))), "it was taken for deleted");
+}
+
+#[test]
+fn what_is_sealed_meanwhile_is_for_the_next_one() {
+    let mut bench = Bench::new();
+    for file in 0..6 {
+        bench.file(Op::Insert, 1.0, file * 100..(file + 1) * 100);
+    }
+    let (_, mut merger) = bench.store.maintainer().split();
+    let mut sealed = 6;
+    // One more file for each step: it ends nevertheless.
+    while merger.step(Merging::Everything).unwrap() != Step::Idle {
+        bench.file(Op::Insert, 1.0, sealed * 100..(sealed + 1) * 100);
+        sealed += 1;
+        assert!(sealed < 50, "it does not end");
+    }
+    assert_eq!(bench.files().len() as u64, 1 + sealed - 6);
+    assert_eq!(steps(&mut merger).len(), 1);
+    assert_eq!(bench.files(), [(100 * sealed, 0)]);
+    drop(merger);
+    bench.holds((0..100 * sealed).map(|n| (n, 1.0)));
+}
+
+#[test]
+fn damage_in_a_file_that_is_only_asked_is_found_before_it_has_a_say() {
+    let mut bench = Bench::new();
+    bench.file(Op::Insert, 1.0, 0..FULL);
+    bench.file(Op::Insert, 1.0, FULL..2 * FULL);
+    bench.file(Op::Delete, 2.0, 0..FULL / 2);
+    bench.forget_log();
+    let asked = bench.catalog().runs[2].clone();
+    let path = Path::new(PATH).with_file_name(&asked.file);
+    let at = asked.file_bytes / 2;
+    bench.disk.flip_bit(&path, at * 8);
+    let (_, mut merger) = bench.store.maintainer().split();
+    let error = merger.step(Merging::Everything).unwrap_err();
+    assert!(matches!(error, StoreError::ColumnDamaged { .. }), "{error}");
+    assert!(error.to_string().contains("000003.h5"), "{error}");
+    // From then on it is not asked, and what it deletes stays where it is.
+    assert_eq!(steps(&mut merger), []);
+    assert_eq!(bench.files()[0], (FULL, 0));
+    assert_eq!(bench.names(), bench.named());
+}
+
+#[test]
+fn bytes_are_told_as_they_move_and_a_stop_between_two_pieces_leaves_nothing() {
+    let mut bench = Bench::new();
+    for file in 0..3 {
+        bench.file(Op::Insert, 1.0, file * 200..(file + 1) * 200);
+    }
+    let before: u64 = bench.catalog().runs.iter().map(|run| run.file_bytes).sum();
+    let told: Arc<Mutex<Vec<Progress>>> = Arc::default();
+    let (_, mut merger) = bench.store.maintainer().split();
+    let all = Arc::clone(&told);
+    merger.on_progress(move |progress| all.lock().unwrap().push(progress));
+    assert_eq!(merger.pending(), cidstore_engine::Pending { files: 3, rows: 600, bytes: before });
+    assert_eq!(merger.step(Merging::Everything).unwrap(), Step::Merged { runs: 3, rows: 600 });
+    let told = std::mem::take(&mut *told.lock().unwrap());
+    assert_eq!(told[0], Progress::Begun { runs: 3, rows: 600, bytes: 2 * before });
+    let (mut read, mut written) = (0, 0);
+    for progress in &told[1..] {
+        let Progress::Moved { read: r, written: w } = progress else { panic!("{told:?}") };
+        (read, written) = (read + r, written + w);
+    }
+    let after = bench.catalog().runs[0].file_bytes;
+    assert!(read <= before && read > before / 2, "{read} of {before} bytes read");
+    assert!(written <= after && written > after / 2, "{written} of {after} bytes written");
+    assert_eq!(merger.pending(), cidstore_engine::Pending::default());
+
+    // Stopped at every piece in turn.
+    bench.file(Op::Insert, 1.0, 600..700);
+    let files = bench.names();
+    for piece in 0..1000 {
+        let disk = bench.disk.fork();
+        disk.kill();
+        let mut twin = Bench::on(disk, 10 + piece);
+        let (_, mut merger) = twin.store.maintainer().split();
+        let (stop, mut pieces) = (merger.stopper(), 0);
+        merger.on_progress(move |_| {
+            if pieces == piece {
+                stop.stop();
+            }
+            pieces += 1;
+        });
+        let step = merger.step(Merging::Everything);
+        drop(merger);
+        if let Ok(step) = step {
+            assert!(piece > 10, "only {piece} pieces");
+            assert_eq!(step, Step::Merged { runs: 2, rows: 700 });
+            break;
+        }
+        assert!(matches!(step, Err(StoreError::Stopped)), "{step:?}");
+        assert_eq!(twin.names(), files, "at piece {piece}");
+        twin.commit(Op::Insert, 1.0, 700..701);
+        twin.holds((0..701).map(|n| (n, 1.0)));
+    }
+}
