@@ -27,9 +27,10 @@ REQUEST_ID_BYTES_MAX = 1024
 QUERY_LIMIT_DEFAULT = 1000
 QUERY_LIMIT_MAX = 100_000
 COMMANDS = (
-    "ping insert batch_insert delete batch_delete query count lookup get changes stats metrics checkpoint"
+    "ping insert batch_insert delete batch_delete query count lookup get changes stats metrics checkpoint compact"
 ).split()
 FORMATS = "e list bin packed hex".split()
+ACTIONS = "status start pause resume rate".split()
 METADATA = ("provenance", "schema_version", "confidence")
 
 
@@ -208,6 +209,7 @@ SUBJECTS = ("s", "p", "o", "key", "value", "triples", "entries", "packed")
 FIELDS = (
     *("command", "op_code", "op", "request_id", *SUBJECTS, *METADATA),
     *("created_at", "limit", "cursor", "format", "metadata", "triple_hash", "since"),
+    *("action", "bytes_per_second"),
 )
 
 
@@ -384,6 +386,17 @@ class Request:
         if form == "packed":
             raise Refused(400, "format")
         return {"since": since, "limit": self.limit(QUERY_LIMIT_DEFAULT), "format": form}
+
+    def compact(self):
+        action = "status" if self.get("action") is None else self.get("action")
+        if not isinstance(action, str) or action.lower() not in ACTIONS:
+            raise Refused(400, "action")
+        if action.lower() != "rate":
+            return {"action": action.lower()}
+        rate = self.get("bytes_per_second")
+        if not is_int(rate) or not 0 <= rate <= U64_MAX:
+            raise Refused(400, "bytes_per_second")
+        return {"action": "rate", "bytes_per_second": rate}
 
 
 def read_request(data):
@@ -602,6 +615,12 @@ def good_requests(binary):
     yield "lookup", {"command": "LOOKUP", "key": "E(123,456)"}
     yield "get", {"command": "get", "triple_hash": "82f9bc6e775741f8311d18d120e959ac5d1efdc32e08165e0c8ddb7f7ffe1a29"}
     yield "changes", {"command": "changes", "since": 0}
+    yield "compact", {"command": "compact"}
+    yield "compact with a null action", {"command": "compact", "action": None, "bytes_per_second": "of no concern"}
+    for action in ("status", "START", "pause", "Resume"):
+        yield f"compact {action}", {"command": "compact", "action": action}
+    yield "compact at no limit", {"command": "compact", "action": "rate", "bytes_per_second": 0}
+    yield "compact at a rate", {"command": "compact", "action": "RATE", "bytes_per_second": U64_MAX}
     yield "packed as hex", {"command": "batch_insert", "packed": bytes(range(192)).hex()}
     if binary:
         yield "packed", {"command": "batch_insert", "packed": bytes(range(192))}
@@ -628,6 +647,15 @@ def bad_requests(binary):
         if lanes == [1, 2, 3, U64_MAX]:
             continue
         yield name, {"command": "batch_insert", "triples": [row, {**row, "o": lanes}], "request_id": "r"}
+    for name, fields in {
+        "compact with another action": {"action": "stop"},
+        "compact with a number as action": {"action": 1},
+        "compact at no rate": {"action": "rate"},
+        "compact at a null rate": {"action": "rate", "bytes_per_second": None},
+        "compact at a negative rate": {"action": "rate", "bytes_per_second": -1},
+        "compact at a rate in text": {"action": "rate", "bytes_per_second": "50MiB"},
+    }.items():
+        yield name, {"command": "compact", **fields, "request_id": "r"}
     for name, text in {
         "a negative lane in text": "E(1,2,-3,4)",
         "a lane too large in text": "E(1,2,3,18446744073709551616)",

@@ -44,7 +44,13 @@ def test_health_ready_status_metrics(daemon, client):
     assert code == 200 and body.strip() == b"ready"
     report = json.loads(get(daemon, "/status")[1])
     assert report["status"] == "ok"
-    assert {check["name"] for check in report["checks"]} == {"storage", "wal", "redis-connection", "sockets"}
+    assert {check["name"] for check in report["checks"]} == {
+        "storage",
+        "merging",
+        "wal",
+        "redis-connection",
+        "sockets",
+    }
     client.ok("insert", s=S, p=P, o=O)
     for path in ("/metrics", "/metrics/prometheus"):
         code, body, headers = get(daemon, path)

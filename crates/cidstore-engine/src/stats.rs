@@ -5,6 +5,10 @@ use cidstore_types::Seq;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// A lookup asks each file's filters. At so many times the files at which merging begins, that is what
+/// it mostly does, and each seal adds to it.
+const OVERDUE_FACTOR: usize = 4;
+
 /// A view of the engine at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EngineStats {
@@ -24,6 +28,12 @@ pub struct EngineStats {
     pub file_rows: usize,
     /// See `file_runs`.
     pub file_bytes: u64,
+    /// Those of them that are at most half as large as they may be.
+    pub small_files: usize,
+    /// There are so many of those that some are to be merged although more of them come.
+    pub merges_needed: bool,
+    /// There are so many more that this should not be put off any longer, whatever the reason.
+    pub merges_overdue: bool,
     /// What is wrong with run files, as far as it was noticed.
     pub damaged: Vec<Arc<str>>,
     /// Tombstones in all runs.
@@ -54,9 +64,12 @@ impl Shared {
                     stats.file_runs += 1;
                     stats.file_rows += run.len();
                     stats.file_bytes += file.bytes;
+                    stats.small_files += usize::from(run.weight() <= self.options.run_rows_max / 2);
                 }
             }
         }
+        stats.merges_needed = stats.small_files > self.options.small_files_max;
+        stats.merges_overdue = stats.small_files > OVERDUE_FACTOR * self.options.small_files_max;
         stats
     }
 }

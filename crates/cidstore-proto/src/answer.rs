@@ -23,7 +23,7 @@ pub enum ReplyKind {
     Triple,
     /// To `changes`.
     Changes,
-    /// To `stats` and `metrics`.
+    /// To `stats`, `metrics` and `compact`.
     Map,
     /// To `checkpoint`.
     Sealed,
@@ -42,7 +42,7 @@ impl Command {
             Self::Lookup { .. } => ReplyKind::Values,
             Self::Get { .. } => ReplyKind::Triple,
             Self::Changes { .. } => ReplyKind::Changes,
-            Self::Stats | Self::Metrics => ReplyKind::Map,
+            Self::Stats | Self::Metrics | Self::Compact { .. } => ReplyKind::Map,
             Self::Checkpoint => ReplyKind::Sealed,
         }
     }

@@ -16,10 +16,11 @@ pub(crate) enum CommandName {
     Stats,
     Metrics,
     Checkpoint,
+    Compact,
 }
 
 /// The names of all commands on the wire, where letter case does not matter.
-pub const COMMANDS: [&str; 13] = [
+pub const COMMANDS: [&str; 14] = [
     "ping",
     "insert",
     "batch_insert",
@@ -33,11 +34,12 @@ pub const COMMANDS: [&str; 13] = [
     "stats",
     "metrics",
     "checkpoint",
+    "compact",
 ];
 
 impl CommandName {
     /// In the order of [`COMMANDS`].
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Ping,
         Self::Insert,
         Self::BatchInsert,
@@ -51,6 +53,7 @@ impl CommandName {
         Self::Stats,
         Self::Metrics,
         Self::Checkpoint,
+        Self::Compact,
     ];
 
     pub fn parse(name: &str) -> Option<Self> {

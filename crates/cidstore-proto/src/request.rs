@@ -97,6 +97,43 @@ pub enum Command {
     Metrics,
     /// Seal everything so far. [`crate::Reply::Sealed`].
     Checkpoint,
+    /// How the merging of run files is, and what it is to do. [`crate::Reply::Map`].
+    Compact {
+        /// What is wanted.
+        action: CompactAction,
+    },
+}
+
+/// What is wanted of the merging of run files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum CompactAction {
+    /// To know how it is.
+    #[default]
+    Status,
+    /// A compaction.
+    Start,
+    /// That it waits.
+    Pause,
+    /// That it goes on.
+    Resume,
+    /// That it moves no more than so many bytes a second; 0 for as many as there are.
+    Rate(u64),
+}
+
+impl CompactAction {
+    /// The names of all of them on the wire.
+    pub const NAMES: [&str; 5] = ["status", "start", "pause", "resume", "rate"];
+
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Start => "start",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Rate(_) => "rate",
+        }
+    }
 }
 
 /// By which command a mutation came.

@@ -410,6 +410,7 @@ impl Daemon {
         shared.stop.want();
         // Not needed to end in order, and its processor is: what is abandoned is merged another time.
         self.merge_stop.stop();
+        shared.compaction.end();
         shared.merging.ring();
         shared.scrubbing.ring();
         // What had arrived by push is in the queue when this returns.

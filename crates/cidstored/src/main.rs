@@ -12,6 +12,7 @@
 //!   visible; a notification leaves after that, in the order of sequence numbers.
 //! - A panic in any thread ends the process.
 
+mod compaction;
 mod config;
 mod daemon;
 mod endpoints;

@@ -304,6 +304,15 @@ impl Req {
                 self.shared.sealing.ring();
                 Ok(())
             }
+            Command::Compact { .. } if self.shared.stop.is_wanted() => {
+                self.refuse(&to, ErrorCode::Unavailable, service::OVER)
+            }
+            Command::Compact { action } => {
+                let mut buffer = std::mem::take(&mut self.buffer);
+                buffer.clear();
+                self.service.compact(&to, action, &mut buffer);
+                self.reply(&to, buffer, false)
+            }
             command => {
                 let snapshot = self.shared.engine().reader.snapshot();
                 let mut buffer = std::mem::take(&mut self.buffer);

@@ -6,14 +6,15 @@
 mod counters;
 mod page;
 
+use crate::compaction::Sizes;
 use crate::config::Config;
 use crate::req::{Addressee, Ticket};
 use crate::shared::{Shared, now};
 use crate::writer::Failure;
 use cidstore_engine::{Change, GoOn, Looked, Outcome, Page, Snapshot, StoreError, changes_until};
 use cidstore_proto::{
-    ChangeEntry, Command, ErrorCode, Format, Limits, MutateKind, Rejection, Reply, Request, RequestId,
-    decode_request, encode_reply, find_request_id,
+    ChangeEntry, Command, CompactAction, ErrorCode, Format, Limits, MutateKind, Rejection, Reply, Request,
+    RequestId, decode_request, encode_reply, find_request_id,
 };
 use cidstore_types::{Mutation, Pattern, Seq, TripleHash};
 use cidstore_wal::WalError;
@@ -181,11 +182,27 @@ impl Service {
             Command::Changes { since, limit, format } => self.changes(*since, *limit, *format),
             Command::Stats => Read::Map(counters::stats(&self.shared)),
             Command::Metrics => Read::Map(counters::metrics(&self.shared)),
-            Command::Mutate { .. } | Command::Checkpoint => {
+            Command::Mutate { .. } | Command::Checkpoint | Command::Compact { .. } => {
                 // The caller sends these elsewhere.
-                Read::Refused(ErrorCode::Internal, "a mutation is no read".into())
+                Read::Refused(ErrorCode::Internal, "this command is no read".into())
             }
         })
+    }
+
+    /// Tells the thread that merges what is wanted of it, and encodes how it is.
+    pub fn compact(&self, to: &Addressee, action: CompactAction, out: &mut Vec<u8>) {
+        let shared = &self.shared;
+        let sizes = Sizes::of(&shared.engine().reader.stats());
+        shared.compaction.act(action, sizes);
+        if action == CompactAction::Status {
+            shared.compaction.wonder();
+        } else {
+            tracing::info!(?action, "compact");
+        }
+        shared.merging.ring();
+        let mut map = shared.compaction.report(sizes);
+        map.insert("status".into(), "ok".into());
+        encode_reply(&Reply::Map(&map), to.encoding, to.request_id.as_ref(), out);
     }
 
     fn room(&self) -> Room {

@@ -1,5 +1,6 @@
 //! What the threads share.
 
+use crate::compaction::Compaction;
 use crate::config::Config;
 use crate::health::Health;
 use crate::metrics::{Metrics, Window};
@@ -51,6 +52,8 @@ pub struct Shared {
     pub sealing: Bell,
     /// Work for the thread that merges.
     pub merging: Bell,
+    /// What is asked of merging, and how it is.
+    pub compaction: Compaction,
     /// The end, for the thread that scrubs.
     pub scrubbing: Bell,
     /// Log before this one may be removed, in the judgement of the thread that seals.
@@ -83,6 +86,7 @@ impl Shared {
             outstanding: Arc::default(),
             sealing: Bell::default(),
             merging: Bell::default(),
+            compaction: Compaction::new(config.compaction_bytes_per_second.0),
             scrubbing: Bell::default(),
             removable: AtomicU64::new(0),
             published: AtomicU64::new(Seq::MAX),

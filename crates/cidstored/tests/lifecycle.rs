@@ -250,7 +250,7 @@ fn http_tells_how_it_is() {
     assert_eq!(status["status"], json!("ok"), "{status}");
     let names: Vec<&str> =
         status["checks"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["storage", "wal", "redis-connection", "sockets"]);
+    assert_eq!(names, ["storage", "merging", "wal", "redis-connection", "sockets"]);
     let (_, head, text) = daemon.http("GET", "/metrics/prometheus", "");
     assert!(head.contains("text/plain; version=0.0.4"));
     assert!(text.contains("cidstore_triples_inserted_total 1"));

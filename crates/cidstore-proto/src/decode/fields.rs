@@ -52,6 +52,8 @@ fields! {
     Metadata = "metadata",
     TripleHash = "triple_hash",
     Since = "since",
+    Action = "action",
+    BytesPerSecond = "bytes_per_second",
 }
 
 impl Field {

@@ -12,8 +12,8 @@ mod values;
 
 use crate::names::CommandName;
 use crate::{
-    Command, Encoding, Format, Limits, MutateKind, QUERY_LIMIT_DEFAULT, REQUEST_ID_BYTES_MAX, Rejection,
-    Request, RequestId,
+    Command, CompactAction, Encoding, Format, Limits, MutateKind, QUERY_LIMIT_DEFAULT, REQUEST_ID_BYTES_MAX,
+    Rejection, Request, RequestId,
 };
 use cidstore_types::{Batch, Cid, Mutation, Op, Pattern, Triple, TripleHash};
 use fault::{Fallible, Fault, Within, excerpt};
@@ -142,6 +142,7 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
             CommandName::Stats => Ok(Command::Stats),
             CommandName::Metrics => Ok(Command::Metrics),
             CommandName::Checkpoint => Ok(Command::Checkpoint),
+            CommandName::Compact => Ok(Command::Compact { action: self.compact_action()? }),
         }
     }
 
@@ -316,6 +317,35 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
             return Err(Fault::invalid(message).field(Field::Format.name()));
         }
         Ok(Command::Changes { since, limit: self.limit(QUERY_LIMIT_DEFAULT)?, format })
+    }
+
+    fn compact_action(&self) -> Fallible<CompactAction> {
+        let unknown = |token: Token<'_>| {
+            let names = CompactAction::NAMES.join(", ");
+            token.unexpected(&format!("one of {names}")).field(Field::Action.name())
+        };
+        let name = match self.fields.token(Field::Action)? {
+            None => return Ok(CompactAction::Status),
+            Some(Token::Str(name)) => name,
+            Some(other) => return Err(unknown(other)),
+        };
+        Ok(match &*name.to_ascii_lowercase() {
+            "status" => CompactAction::Status,
+            "start" => CompactAction::Start,
+            "pause" => CompactAction::Pause,
+            "resume" => CompactAction::Resume,
+            "rate" => CompactAction::Rate(self.bytes_per_second()?),
+            _ => return Err(unknown(Token::Str(name))),
+        })
+    }
+
+    fn bytes_per_second(&self) -> Fallible<u64> {
+        let field = Field::BytesPerSecond.name();
+        match self.fields.token(Field::BytesPerSecond)? {
+            Some(Token::Uint(rate)) => Ok(rate),
+            Some(other) => Err(other.unexpected("a number of bytes, 0 for no limit").field(field)),
+            None => Err(Fault::invalid("missing").field(field)),
+        }
     }
 
     fn limit(&self, default: usize) -> Fallible<usize> {

@@ -2,7 +2,7 @@
 
 use super::reply::{cid, metadata_fields, metadata_len};
 use super::writer::Writer;
-use crate::{Command, Encoding, Format, MutateKind, RequestId};
+use crate::{Command, CompactAction, Encoding, Format, MutateKind, RequestId};
 use cidstore_types::{Batch, Cid, Metadata, Mutation, Pattern, Triple};
 
 /// Appends a request to `out`. `form` is how CIDs are written: [`Format::E`] as text,
@@ -22,6 +22,14 @@ pub fn encode_request(
         Command::Stats => to.head("stats", 0),
         Command::Metrics => to.head("metrics", 0),
         Command::Checkpoint => to.head("checkpoint", 0),
+        Command::Compact { action } => {
+            to.head("compact", 1 + usize::from(matches!(action, CompactAction::Rate(_))));
+            to.to.key("action");
+            to.to.str(action.name());
+            if let CompactAction::Rate(bytes) = action {
+                to.number("bytes_per_second", *bytes);
+            }
+        }
         Command::Mutate { mutation, kind } => to.mutate(mutation, *kind),
         Command::Query { pattern, limit, cursor, format, metadata } => {
             let more = usize::from(cursor.is_some()) + usize::from(*metadata);

@@ -2,9 +2,9 @@
 
 use crate::meaning;
 use cidstore_proto::{
-    ChangeEntry, Command, Encoding, ErrorCode, Format, Limits, MutateKind, Notification, Reply, ReplyKind,
-    Request, RequestId, decode_notification, decode_reply, decode_request, encode_notification, encode_reply,
-    encode_request,
+    ChangeEntry, Command, CompactAction, Encoding, ErrorCode, Format, Limits, MutateKind, Notification,
+    Reply, ReplyKind, Request, RequestId, decode_notification, decode_reply, decode_request,
+    encode_notification, encode_reply, encode_request,
 };
 use cidstore_types::{Batch, Cid, Metadata, Mutation, Op, Pattern, Triple, TripleRecord};
 use serde_json::{Map, Value, json};
@@ -74,6 +74,8 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("stats", Command::Stats),
         ("metrics", Command::Metrics),
         ("checkpoint", Command::Checkpoint),
+        ("compact", Command::Compact { action: CompactAction::Start }),
+        ("compact at a rate", Command::Compact { action: CompactAction::Rate(50 << 20) }),
     ]
 }
 
@@ -93,6 +95,9 @@ fn bad() -> Vec<(&'static str, Vec<u8>)> {
         ("insert with a part that is null", r#"{"command":"insert","s":"E(1,2)","p":"E(1,2)","o":null}"#),
         ("insert with a key that is null", r#"{"command":"insert","key":null,"value":"E(1,2)"}"#),
         ("a batch of other things", r#"{"command":"batch_insert","triples":{"s":1}}"#),
+        ("compact with another action", r#"{"command":"compact","action":"stop","request_id":3}"#),
+        ("compact at no rate", r#"{"command":"compact","action":"rate"}"#),
+        ("compact at a negative rate", r#"{"command":"compact","action":"rate","bytes_per_second":-1}"#),
         ("bytes in JSON", r#"{"command":"query","format":"packed"}"#),
         ("truncated", r#"{"command":"ping","x":[1,2"#),
         ("something behind the end", r#"{"command":"ping"} x"#),

@@ -1,6 +1,6 @@
 //! Arbitrary requests, replies and notifications.
 
-use cidstore_proto::{Command, Format, MutateKind, RequestId};
+use cidstore_proto::{Command, CompactAction, Format, MutateKind, RequestId};
 use cidstore_types::{Batch, Cid, Metadata, Mutation, Op, Pattern, Triple, TripleHash};
 use proptest::collection::vec;
 use proptest::option;
@@ -87,6 +87,11 @@ fn patterns() -> impl Strategy<Value = Pattern> {
     (part(), part(), part()).prop_map(|(s, p, o)| Pattern { s, p, o })
 }
 
+fn compact_actions() -> impl Strategy<Value = CompactAction> {
+    let named = [CompactAction::Status, CompactAction::Start, CompactAction::Pause, CompactAction::Resume];
+    prop_oneof![prop::sample::select(named.to_vec()), any::<u64>().prop_map(CompactAction::Rate)]
+}
+
 /// Any command, with a form that it can be written in by the encoding.
 pub fn commands(json: bool) -> impl Strategy<Value = Command> {
     let formats = Format::ALL.map(|(_, format)| format).into_iter();
@@ -98,6 +103,7 @@ pub fn commands(json: bool) -> impl Strategy<Value = Command> {
         Just(Command::Stats),
         Just(Command::Metrics),
         Just(Command::Checkpoint),
+        compact_actions().prop_map(|action| Command::Compact { action }),
         rows().prop_map(|row| Command::Mutate {
             mutation: batch(Op::Insert, vec![row]),
             kind: MutateKind::Insert

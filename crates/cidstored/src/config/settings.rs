@@ -159,6 +159,8 @@ settings! {
     scrub_bytes_per_second: Bytes = "8MiB", "CIDSTORE_SCRUB_BYTES_PER_SECOND";
     /// How long that pauses when it has read all of them.
     scrub_pause_s: u32 = "3600", "CIDSTORE_SCRUB_PAUSE_S";
+    /// Bytes that merging run files reads and writes a second, together; 0 for no limit. `cidctl compact --rate` changes it until the next start.
+    compaction_bytes_per_second: Bytes = "0", "CIDSTORE_COMPACTION_BYTES_PER_SECOND";
     /// Encoding of notifications: `msgpack` or `json`.
     pub_format: PubFormat = "msgpack", "CIDSTORE_PUB_FORMAT";
     /// Largest batch notification; larger ones are split (so are those of more than 1000 triples).

@@ -38,6 +38,43 @@ pub fn gauges(shared: &Shared) -> Vec<Gauge> {
         push("file_runs", "Run files.", stats.file_runs as f64, false);
         push("file_rows", "Rows of run files.", stats.file_rows as f64, false);
         push("file_bytes", "Bytes of run files.", stats.file_bytes as f64, false);
+        push(
+            "small_files",
+            "Run files at most half as large as they may be.",
+            stats.small_files as f64,
+            false,
+        );
+        let merging = shared.compaction.gauges();
+        let flag = |yes: bool| f64::from(u8::from(yes));
+        push(
+            "compaction_running",
+            "1 while a compaction that was started is not done.",
+            flag(merging.started),
+            false,
+        );
+        push("merging_paused", "1 while somebody has merging wait.", flag(merging.paused), false);
+        push(
+            "merging_overdue",
+            "1 while merging passes over pause and rate.",
+            flag(stats.merges_overdue),
+            false,
+        );
+        let rate = merging.bytes_per_second as f64;
+        push(
+            "merging_bytes_per_second",
+            "What merging may read and write a second; 0 for no limit.",
+            rate,
+            false,
+        );
+        let done = merging.bytes_done as f64;
+        push("merge_bytes_done", "Bytes that the merge under way has read and written.", done, false);
+        let total = merging.bytes_total as f64;
+        push(
+            "merge_bytes_total",
+            "Bytes that the merge under way will read and write, at most.",
+            total,
+            false,
+        );
         push("damaged_run_files", "Run files known to be damaged.", stats.damaged.len() as f64, false);
         push("tombstones", "Tombstones in all runs.", stats.tombstones as f64, false);
         push("rows_written_total", "Rows written by sealing and merging.", stats.rows_written as f64, true);

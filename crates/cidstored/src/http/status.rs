@@ -1,5 +1,6 @@
 //! The state of each part as JSON.
 
+use crate::compaction::Sizes;
 use crate::health::Work;
 use crate::shared::{Shared, now};
 use axum::Json;
@@ -33,7 +34,7 @@ struct Check {
 
 /// `GET /status`.
 pub async fn status(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    let checks = [storage(&shared), wal(&shared), redis(&shared), sockets(&shared)];
+    let checks = [storage(&shared), merging(&shared), wal(&shared), redis(&shared), sockets(&shared)];
     let worst = checks.iter().map(|check| check.level).max().unwrap_or(Level::Ok);
     let checks: Vec<Value> = checks
         .iter()
@@ -69,6 +70,18 @@ fn storage(shared: &Shared) -> Check {
         }
     };
     Check { name: "storage", level, output }
+}
+
+fn merging(shared: &Shared) -> Check {
+    let (level, output) = match shared.engine.get() {
+        None => (Level::Unavailable, "recovering: opening the store".into()),
+        Some(engine) => {
+            let stats = engine.reader.stats();
+            let (degraded, output) = shared.compaction.judge(Sizes::of(&stats), stats.small_files);
+            (if degraded { Level::Degraded } else { Level::Ok }, output)
+        }
+    };
+    Check { name: "merging", level, output }
 }
 
 fn wal(shared: &Shared) -> Check {

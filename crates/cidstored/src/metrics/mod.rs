@@ -127,6 +127,12 @@ table! {
         seals_total;
         /// Merges of run files.
         merges_total;
+        /// Bytes that merges of run files have read.
+        merge_read_bytes_total;
+        /// Bytes that merges of run files have written.
+        merge_written_bytes_total;
+        /// Compactions that somebody started and that are done.
+        compactions_total;
         /// Steps of sealing and merging that failed.
         maintenance_errors_total;
         /// Bytes of run files read against their checksums in the background.

@@ -1,0 +1,500 @@
+//! What is asked of the merging of run files, how it is, and how fast it may be.
+//!
+//! A pause and a rate hold up the one thread that merges, between two pieces of a file, and nobody else:
+//! seals go on, so that writers never wait for either. But small files gather meanwhile, and every lookup
+//! asks each of them. So both are passed over where merging is overdue: then only merges that keep the
+//! number of files bounded are made, and `/status` says so.
+
+use cidstore_engine::{EngineStats, Pending, Progress};
+use cidstore_proto::CompactAction;
+use serde_json::{Map, Value, json};
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// How often the thread that waits looks whether merging is overdue by now.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What was not used of the rate counts for so long: looking up and comparing rows moves no bytes.
+const CREDIT: Duration = Duration::from_secs(1);
+
+/// Why a merge is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cause {
+    /// There are too many files.
+    #[default]
+    Needed,
+    /// No more files come for the time being.
+    Settling,
+    /// Somebody started a compaction.
+    Compaction,
+}
+
+impl Cause {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Needed => "needed",
+            Self::Settling => "settling",
+            Self::Compaction => "compaction",
+        }
+    }
+}
+
+/// How much there is in run files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sizes {
+    /// How many there are.
+    pub files: usize,
+    /// Rows and tombstones in them.
+    pub rows: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// See [`EngineStats::merges_overdue`].
+    pub overdue: bool,
+}
+
+impl Sizes {
+    /// By the engine's counts.
+    pub fn of(stats: &EngineStats) -> Self {
+        Self {
+            files: stats.file_runs,
+            rows: stats.file_rows,
+            bytes: stats.file_bytes,
+            overdue: stats.merges_overdue,
+        }
+    }
+}
+
+/// What the metrics tell.
+pub struct Gauges {
+    /// A compaction was started and is not done.
+    pub started: bool,
+    /// Somebody has merging wait.
+    pub paused: bool,
+    /// 0 for no limit.
+    pub bytes_per_second: u64,
+    /// Of the merge under way.
+    pub bytes_done: u64,
+    /// Of the merge under way.
+    pub bytes_total: u64,
+}
+
+/// A compaction that was started.
+#[derive(Clone, Copy)]
+struct Started {
+    /// Seconds since the epoch.
+    at: f64,
+    since: Instant,
+    before: Sizes,
+    read: u64,
+    written: u64,
+    merges: u64,
+}
+
+impl Started {
+    fn report(&self, took: Duration) -> Map<String, Value> {
+        let Value::Object(map) = json!({
+            "started_at": self.at,
+            "seconds": took.as_secs_f64(),
+            "files_before": self.before.files,
+            "rows_before": self.before.rows,
+            "file_bytes_before": self.before.bytes,
+            "bytes_read": self.read,
+            "bytes_written": self.written,
+            "merges": self.merges,
+        }) else {
+            unreachable!("a map was written")
+        };
+        map
+    }
+}
+
+/// A merge under way.
+struct Merge {
+    cause: Cause,
+    since: Instant,
+    files: usize,
+    rows: u64,
+    done: u64,
+    total: u64,
+}
+
+#[derive(Default)]
+struct State {
+    rate: u64,
+    paused: bool,
+    /// Merges that were made in spite of the pause.
+    in_spite: u64,
+    ended: bool,
+    cause: Cause,
+    merge: Option<Merge>,
+    started: Option<Started>,
+    last: Option<Map<String, Value>>,
+    /// What was pending, and with which files.
+    pending: Option<(Sizes, Pending)>,
+    /// Somebody wants to know what is pending.
+    wondered: bool,
+    /// At the rate, what was moved so far takes up to then.
+    paid: Option<Instant>,
+}
+
+/// What everybody knows of merging.
+#[derive(Default)]
+pub struct Compaction {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Compaction {
+    /// At that rate; 0 for no limit.
+    pub fn new(rate: u64) -> Self {
+        Self { state: Mutex::new(State { rate, ..State::default() }), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("a panic ends the process")
+    }
+
+    /// Does what is asked, with run files of these sizes.
+    pub fn act(&self, action: CompactAction, sizes: Sizes) {
+        let mut state = self.lock();
+        match action {
+            CompactAction::Status => {}
+            CompactAction::Start => {
+                let started = || Started {
+                    at: crate::shared::now(),
+                    since: Instant::now(),
+                    before: sizes,
+                    read: 0,
+                    written: 0,
+                    merges: 0,
+                };
+                state.started.get_or_insert_with(started);
+            }
+            CompactAction::Pause => state.paused = true,
+            CompactAction::Resume => (state.paused, state.in_spite) = (false, 0),
+            CompactAction::Rate(rate) => state.rate = rate,
+        }
+        self.changed.notify_all();
+    }
+
+    /// The end: nobody waits any more.
+    pub fn end(&self) {
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether a compaction is to be made, or gone on with, now.
+    pub fn is_wanted(&self) -> bool {
+        let state = self.lock();
+        state.started.is_some() && !state.paused
+    }
+
+    /// Whether a compaction was started, and is not done.
+    pub fn is_started(&self) -> bool {
+        self.lock().started.is_some()
+    }
+
+    /// Whether somebody has merging wait.
+    pub fn is_paused(&self) -> bool {
+        self.lock().paused
+    }
+
+    /// What comes next is for that reason.
+    pub fn begin(&self, cause: Cause) {
+        self.lock().cause = cause;
+    }
+
+    /// A step has ended; it merged something or not. Whether that was the first merge that was made in
+    /// spite of a pause.
+    pub fn step_ended(&self, merged: bool) -> bool {
+        let mut state = self.lock();
+        state.merge = None;
+        state.in_spite += u64::from(merged && state.paused);
+        if let (true, Cause::Compaction, Some(started)) = (merged, state.cause, &mut state.started) {
+            started.merges += 1;
+        }
+        merged && state.in_spite == 1
+    }
+
+    /// The compaction is done; these are the sizes now. Tells what it did.
+    pub fn done(&self, sizes: Sizes) -> Option<Value> {
+        let mut state = self.lock();
+        let started = state.started.take()?;
+        let mut last = started.report(started.since.elapsed());
+        last.insert("files_after".into(), sizes.files.into());
+        last.insert("rows_after".into(), sizes.rows.into());
+        last.insert("file_bytes_after".into(), sizes.bytes.into());
+        state.last = Some(last.clone());
+        state.pending = Some((sizes, Pending::default()));
+        Some(last.into())
+    }
+
+    /// Somebody wants to know what is pending.
+    pub fn wonder(&self) {
+        self.lock().wondered = true;
+    }
+
+    /// Whether that should be found out, with run files of these sizes.
+    pub fn takes_wonder(&self, sizes: Sizes) -> bool {
+        let mut state = self.lock();
+        std::mem::take(&mut state.wondered) && state.pending.is_none_or(|(of, _)| of != sizes)
+    }
+
+    /// It was found out.
+    pub fn set_pending(&self, sizes: Sizes, pending: Pending) {
+        self.lock().pending = Some((sizes, pending));
+    }
+
+    /// What the merge under way tells. Takes as long as pause and rate have it wait, unless `is_overdue`.
+    pub fn progress(&self, progress: Progress, is_overdue: &dyn Fn() -> bool) {
+        let mut state = self.lock();
+        let bytes = match progress {
+            Progress::Begun { runs, rows, bytes } => {
+                let (cause, since) = (state.cause, Instant::now());
+                state.merge = Some(Merge { cause, since, files: runs, rows, done: 0, total: bytes });
+                0
+            }
+            Progress::Moved { read, written } => {
+                if let Some(merge) = &mut state.merge {
+                    merge.done += read + written;
+                }
+                if let (Cause::Compaction, Some(started)) = (state.cause, &mut state.started) {
+                    started.read += read;
+                    started.written += written;
+                }
+                read + written
+            }
+        };
+        let now = Instant::now();
+        let from = state.paid.map_or(now, |paid| paid.max(now.checked_sub(CREDIT).unwrap_or(now)));
+        loop {
+            let now = Instant::now();
+            // By the rate as it is now: it may change while this waits.
+            let due = match state.rate {
+                0 => now,
+                rate => from + Duration::from_secs_f64(bytes as f64 / rate as f64),
+            };
+            let wait = if state.paused { LOOK_EVERY } else { due.saturating_duration_since(now) };
+            if state.ended || wait.is_zero() || is_overdue() {
+                state.paid = Some(due.min(now + CREDIT));
+                return;
+            }
+            let waited = self.changed.wait_timeout(state, wait.min(LOOK_EVERY));
+            state = waited.expect("a panic ends the process").0;
+        }
+    }
+
+    /// What somebody who looks after the daemon should know, and whether it is a reason to do something;
+    /// `small` run files are small ones.
+    pub fn judge(&self, sizes: Sizes, small: usize) -> (bool, String) {
+        let state = self.lock();
+        let files = sizes.files;
+        if sizes.overdue && (state.paused || state.rate > 0) {
+            let why = if state.paused { "the pause: resume it" } else { "the rate: raise it" };
+            return (true, format!("{small} small run files, too many: merging goes on in spite of {why}"));
+        }
+        if state.paused && state.in_spite > 0 {
+            let merges = state.in_spite;
+            let text =
+                format!("paused, and {merges} merges were made in spite of it, for there were too many");
+            return (true, format!("{text} small run files: resume it"));
+        }
+        let what = match (&state.merge, &state.started) {
+            _ if state.paused => "paused".into(),
+            (Some(merge), _) => {
+                let Merge { files, done, total, .. } = merge;
+                format!("merging {files} files ({}), {done} of {total} bytes", merge.cause.name())
+            }
+            (None, Some(_)) => "compacting".into(),
+            (None, None) => "idle".into(),
+        };
+        (false, format!("{what}; {files} run files, {small} of them small"))
+    }
+
+    /// For the metrics.
+    pub fn gauges(&self) -> Gauges {
+        let state = self.lock();
+        let (bytes_done, bytes_total) =
+            state.merge.as_ref().map_or((0, 0), |merge| (merge.done, merge.total));
+        Gauges {
+            started: state.started.is_some(),
+            paused: state.paused,
+            bytes_per_second: state.rate,
+            bytes_done,
+            bytes_total,
+        }
+    }
+
+    /// Everything, with run files of these sizes.
+    pub fn report(&self, sizes: Sizes) -> Map<String, Value> {
+        let state = self.lock();
+        let name = if state.paused {
+            "paused"
+        } else if state.started.is_some() || state.merge.is_some() {
+            "running"
+        } else {
+            "idle"
+        };
+        let merge = state.merge.as_ref().map(|merge| {
+            json!({
+                "cause": merge.cause.name(),
+                "files": merge.files,
+                "rows": merge.rows,
+                "bytes_done": merge.done,
+                "bytes_total": merge.total,
+                "seconds": merge.since.elapsed().as_secs_f64(),
+            })
+        });
+        let pending = state.pending.filter(|(of, _)| *of == sizes && state.started.is_none());
+        let pending = pending.map(
+            |(_, pending)| json!({"files": pending.files, "rows": pending.rows, "file_bytes": pending.bytes}),
+        );
+        let Value::Object(map) = json!({
+            "state": name,
+            "bytes_per_second": state.rate,
+            "overdue": sizes.overdue,
+            "files": sizes.files,
+            "rows": sizes.rows,
+            "file_bytes": sizes.bytes,
+            "merge": merge,
+            "compaction": state.started.map(|started| started.report(started.since.elapsed())),
+            "last": state.last,
+            "pending": pending,
+        }) else {
+            unreachable!("a map was written")
+        };
+        map
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::channel;
+
+    const MOVED: Progress = Progress::Moved { read: 600, written: 400 };
+
+    /// Somebody who moves bytes, and whether he is through.
+    fn mover(compaction: &Arc<Compaction>, overdue: bool) -> std::thread::JoinHandle<()> {
+        let compaction = Arc::clone(compaction);
+        std::thread::spawn(move || compaction.progress(MOVED, &|| overdue))
+    }
+
+    fn act(compaction: &Compaction, action: CompactAction) {
+        compaction.act(action, Sizes::default());
+    }
+
+    #[test]
+    fn a_rate_is_kept_and_a_new_one_holds_at_once() {
+        let compaction = Arc::new(Compaction::new(100_000));
+        let start = Instant::now();
+        for _ in 0..20 {
+            compaction.progress(MOVED, &|| false);
+        }
+        // The first thousand has nothing to wait for but itself.
+        assert!(start.elapsed() >= Duration::from_millis(200), "{:?}", start.elapsed());
+        // A thousand bytes would take a quarter of an hour now.
+        act(&compaction, CompactAction::Rate(1));
+        let waiting = mover(&compaction, false);
+        act(&compaction, CompactAction::Rate(0));
+        waiting.join().unwrap();
+    }
+
+    #[test]
+    fn a_pause_holds_up_until_it_is_over_or_merging_is_overdue_or_the_end() {
+        let compaction = Arc::new(Compaction::new(0));
+        act(&compaction, CompactAction::Pause);
+        let (inner, (about_to_wait, waits)) = (Arc::clone(&compaction), channel());
+        let through = Arc::new(AtomicBool::new(false));
+        let done = Arc::clone(&through);
+        let waiting = std::thread::spawn(move || {
+            inner.progress(MOVED, &|| {
+                let _ = about_to_wait.send(());
+                false
+            });
+            done.store(true, Ordering::SeqCst);
+        });
+        // Asked a second time, it has waited, and was not through by that.
+        waits.recv().unwrap();
+        waits.recv().unwrap();
+        mover(&compaction, true).join().unwrap();
+        assert!(!through.load(Ordering::SeqCst), "it did not wait");
+        act(&compaction, CompactAction::Resume);
+        waiting.join().unwrap();
+        act(&compaction, CompactAction::Pause);
+        act(&compaction, CompactAction::Rate(1));
+        let waiting = mover(&compaction, false);
+        compaction.end();
+        waiting.join().unwrap();
+    }
+
+    #[test]
+    fn what_a_pause_cannot_hold_up_is_told() {
+        let compaction = Compaction::new(0);
+        let sizes = |overdue| Sizes { files: 200, overdue, ..Sizes::default() };
+        assert_eq!(
+            compaction.judge(sizes(true), 170),
+            (false, "idle; 200 run files, 170 of them small".into())
+        );
+        act(&compaction, CompactAction::Rate(1000));
+        assert!(!compaction.judge(sizes(false), 20).0);
+        let (degraded, text) = compaction.judge(sizes(true), 170);
+        assert!(degraded && text.contains("170") && text.contains("raise it"), "{text}");
+        act(&compaction, CompactAction::Pause);
+        assert_eq!(
+            compaction.judge(sizes(false), 20),
+            (false, "paused; 200 run files, 20 of them small".into())
+        );
+        assert!(compaction.judge(sizes(true), 170).1.contains("resume it"));
+        assert!(!compaction.step_ended(false));
+        assert!(compaction.step_ended(true) && !compaction.step_ended(true), "told once");
+        let (degraded, text) = compaction.judge(sizes(false), 20);
+        assert!(degraded && text.contains("2 merges"), "{text}");
+        act(&compaction, CompactAction::Resume);
+        assert!(!compaction.judge(sizes(false), 20).0);
+    }
+
+    #[test]
+    fn a_compaction_is_one_until_it_is_done() {
+        let compaction = Compaction::new(0);
+        let sizes = |files| Sizes { files, rows: 10, bytes: 1000, overdue: false };
+        assert!(!compaction.is_wanted() && compaction.done(sizes(3)).is_none());
+        compaction.act(CompactAction::Start, sizes(9));
+        compaction.act(CompactAction::Start, sizes(8));
+        assert!(compaction.is_wanted());
+        assert_eq!(compaction.report(sizes(9))["state"], "running");
+        compaction.begin(Cause::Compaction);
+        compaction.progress(Progress::Begun { runs: 9, rows: 10, bytes: 5000 }, &|| false);
+        compaction.progress(MOVED, &|| false);
+        let shown = compaction.report(sizes(9));
+        assert_eq!(
+            (&shown["merge"]["bytes_done"], &shown["merge"]["cause"]),
+            (&json!(1000), &json!("compaction"))
+        );
+        compaction.step_ended(true);
+        // What settles meanwhile is not its work.
+        compaction.begin(Cause::Settling);
+        compaction.progress(MOVED, &|| false);
+        compaction.step_ended(true);
+        act(&compaction, CompactAction::Pause);
+        assert!(compaction.is_started() && !compaction.is_wanted());
+        assert_eq!(compaction.report(sizes(9))["state"], "paused");
+        act(&compaction, CompactAction::Resume);
+        compaction.done(sizes(1)).unwrap();
+        let shown = compaction.report(sizes(1));
+        let last = &shown["last"];
+        for (name, value) in [
+            ("files_before", 9),
+            ("files_after", 1),
+            ("bytes_read", 600),
+            ("bytes_written", 400),
+            ("merges", 1),
+        ] {
+            assert_eq!(last[name], value, "{name} of {shown:?}");
+        }
+        assert_eq!((&shown["state"], &shown["compaction"]), (&json!("idle"), &Value::Null));
+        assert_eq!(shown["pending"]["files"], 0);
+        assert_eq!(compaction.report(sizes(2))["pending"], Value::Null, "of other files nothing is known");
+    }
+}
