@@ -56,6 +56,12 @@ pub enum Command {
     },
     /// Seal everything so far into HDF5
     Checkpoint,
+    /// Merge run files into as few as their size allows, and give the space of what is deleted back
+    ///
+    /// Has the daemon seal everything, starts a compaction and shows how far it is until it is done.
+    /// Ctrl-C stops watching, not the compaction. It goes on until it is done or the daemon ends; what it
+    /// had finished then stays, and it may be started again. Needs room for one more file meanwhile.
+    Compact(Compact),
     /// Load N-Triples, or a file that `export` wrote
     ///
     /// An export is checked whole, then its triples are inserted with their times and metadata. Of
@@ -295,6 +301,38 @@ pub struct Verify {
 }
 
 #[derive(Debug, Args)]
+pub struct Compact {
+    #[command(flatten)]
+    pub instead: CompactInstead,
+    /// No progress on standard error
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// What is done instead of starting a compaction and watching it: one of these at most.
+#[allow(clippy::struct_excessive_bools)] // They are flags, and clap sees to it that one is set.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct CompactInstead {
+    /// Only tell how merging is: what is under way, what was done last, what a compaction would do
+    #[arg(long)]
+    pub status: bool,
+    /// Start a compaction and do not watch it
+    #[arg(long)]
+    pub start: bool,
+    /// Have all merging of run files wait; mutations go on, and are sealed
+    #[arg(long)]
+    pub pause: bool,
+    /// Have it go on
+    #[arg(long)]
+    pub resume: bool,
+    /// Merge no faster than so many bytes a second, read and written; 0 is no limit. Until the daemon ends:
+    /// the setting is `compaction_bytes_per_second`
+    #[arg(long, value_name = "BYTES", value_parser = bytes_or_none)]
+    pub rate: Option<u64>,
+}
+
+#[derive(Debug, Args)]
 pub struct Repair {
     #[command(flatten)]
     pub store: StoreArgs,
@@ -307,6 +345,12 @@ pub struct Repair {
 }
 
 fn bytes(text: &str) -> Result<u64, String> {
+    let value = bytes_or_none(text).ok().filter(|value| *value > 0);
+    value.ok_or_else(|| "expected bytes, as 500000, 512KiB, 8MiB".into())
+}
+
+/// The same, or 0.
+fn bytes_or_none(text: &str) -> Result<u64, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let factor = match text[digits..].trim() {
         "" | "B" => Some(1),
@@ -316,7 +360,7 @@ fn bytes(text: &str) -> Result<u64, String> {
         _ => None,
     };
     let value = text[..digits].parse::<u64>().ok().zip(factor).and_then(|(n, factor)| n.checked_mul(factor));
-    value.filter(|value| *value > 0).ok_or_else(|| "expected bytes, as 500000, 512KiB, 8MiB".into())
+    value.ok_or_else(|| "expected bytes, as 500000, 512KiB, 8MiB, or 0".into())
 }
 
 #[derive(Debug, Args)]

@@ -19,7 +19,7 @@ type Outcome = Result<(), Failure>;
 const PAGE_ROWS: u64 = 10_000;
 
 /// Prints one line: `text` for people, `value` for programs.
-fn say(json: bool, text: &str, value: &Value) -> Outcome {
+pub fn say(json: bool, text: &str, value: &Value) -> Outcome {
     let mut out = io::stdout().lock();
     if json {
         writeln!(out, "{value}")?;

@@ -8,6 +8,7 @@
 mod args;
 mod backups;
 mod commands;
+mod compacting;
 mod damage;
 mod endpoints;
 mod exit;
@@ -61,6 +62,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Watch(args) => return watch::watch(&config, args, json),
         Command::Import(args) => return import::import(&config, args, json),
+        Command::Compact(args) => return compacting::compact(&config, args, json),
         _ => {}
     }
     let mut client = Client::connect(&config)?;
@@ -82,6 +84,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         | Command::Restore(_)
         | Command::Export(_)
         | Command::Watch(_)
+        | Command::Compact(_)
         | Command::Import(_) => Ok(()),
     }
 }

@@ -36,6 +36,21 @@ pub struct Page {
     pub as_of: Seq,
 }
 
+/// What is wanted of the merging of run files: see [`Client::compact`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompactAction {
+    /// To know how it is.
+    Status,
+    /// A compaction, of what is sealed.
+    Start,
+    /// That merging waits.
+    Pause,
+    /// That it goes on.
+    Resume,
+    /// That it reads and writes no more than so many bytes a second; 0 for no limit.
+    Rate(u64),
+}
+
 /// A connection for requests.
 pub struct Client {
     requester: Requester,
@@ -205,6 +220,15 @@ impl Client {
     /// As every request.
     pub fn metrics(&mut self) -> Result<Value, Error> {
         self.map(&Ask::Metrics)
+    }
+
+    /// Tells the daemon what is wanted of the merging of its run files; answers how it is, at once
+    /// (`proto/README.md` names what is in the answer).
+    ///
+    /// # Errors
+    /// As every request.
+    pub fn compact(&mut self, action: CompactAction) -> Result<Value, Error> {
+        self.map(&Ask::Compact(action))
     }
 
     /// Seals everything so far into HDF5; answers the seq up to which it is sealed.

@@ -1,7 +1,7 @@
 //! Requests to `MessagePack`, replies and notifications from it. The one module that knows the names
 //! of the protocol's fields.
 
-use crate::client::{Page, Stored};
+use crate::client::{CompactAction, Page, Stored};
 use crate::{Change, Changes, Notification, Record, Refusal};
 use cidstore_types::{Cid, Metadata, Op, Pattern, Seq, Triple, TripleHash};
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
@@ -38,6 +38,7 @@ pub(crate) enum Ask<'a> {
     Stats,
     Metrics,
     Checkpoint,
+    Compact(CompactAction),
 }
 
 /// A reply that is no refusal.
@@ -137,6 +138,10 @@ struct Request<'a> {
     confidence: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     created_at: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_per_second: Option<u64>,
 }
 
 impl<'a> Request<'a> {
@@ -187,6 +192,17 @@ pub(crate) fn encode(ask: &Ask<'_>, request_id: Option<u64>, out: &mut Vec<u8>) 
         Ask::Stats => new("stats"),
         Ask::Metrics => new("metrics"),
         Ask::Checkpoint => new("checkpoint"),
+        Ask::Compact(action) => Request {
+            action: Some(match action {
+                CompactAction::Status => "status",
+                CompactAction::Start => "start",
+                CompactAction::Pause => "pause",
+                CompactAction::Resume => "resume",
+                CompactAction::Rate(_) => "rate",
+            }),
+            bytes_per_second: if let CompactAction::Rate(bytes) = action { Some(*bytes) } else { None },
+            ..new("compact")
+        },
     };
     out.clear();
     rmp_serde::encode::write_named(out, &request).expect("a request serializes into memory");
@@ -305,7 +321,7 @@ pub(crate) fn decode(reply: &[u8], ask: &Ask<'_>) -> Result<Decoded, String> {
     if let Some(code) = head.error_code {
         return Ok((tag, Err(Refusal { code, message: head.error_msg.unwrap_or_default() })));
     }
-    if let Ask::Stats | Ask::Metrics = ask {
+    if let Ask::Stats | Ask::Metrics | Ask::Compact(_) = ask {
         let mut map: Value = read(reply)?;
         if let Some(map) = map.as_object_mut() {
             map.remove("request_id");
@@ -353,7 +369,7 @@ fn answer(reply: Reply, ask: &Ask<'_>) -> Result<Answer, String> {
             Answer::Changes(Changes { changes: changes.collect(), next: need(reply.next, "next")? })
         }
         Ask::Checkpoint => Answer::Sealed(need(reply.seq, "seq")?),
-        Ask::Stats | Ask::Metrics => Answer::Map(Value::Null),
+        Ask::Stats | Ask::Metrics | Ask::Compact(_) => Answer::Map(Value::Null),
     })
 }
 

@@ -1,6 +1,7 @@
 //! `cidctl` and the client against the real daemon.
 
 mod backup;
+mod compact;
 mod damage;
 mod export;
 mod harness;
