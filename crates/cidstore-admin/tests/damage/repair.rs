@@ -22,7 +22,7 @@ fn run(made: &Made, dry_run: bool) -> Result<RepairReport, RepairError> {
 }
 
 /// Repairs it, and checks what holds for every repair; returns the report and what the store holds.
-fn repaired(made: &Made) -> (RepairReport, Model) {
+pub fn repaired(made: &Made) -> (RepairReport, Model) {
     let before = made.disk.files();
     let dry = run(made, true).unwrap();
     assert_eq!(made.disk.files(), before, "a dry run");
