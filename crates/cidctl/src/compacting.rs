@@ -178,7 +178,7 @@ mod tests {
     fn what_the_daemon_says_is_lines() {
         let told = json!({
             "state": "running", "bytes_per_second": 50 << 20, "overdue": false,
-            "files": 12, "rows": 3000, "file_bytes": 3 << 30,
+            "files": 12, "rows": 3000, "file_bytes": 3_u64 << 30,
             "merge": {"cause": "compaction", "files": 2, "rows": 9, "bytes_done": 512, "bytes_total": 2048},
             "compaction": {"files_before": 20, "bytes_written": 1 << 20},
             "last": null, "pending": null,

@@ -32,7 +32,7 @@
 
 use crate::list::Claim;
 use crate::maintain::Shared;
-use crate::mentions::{Around, dead_rows};
+use crate::mentions::{Around, Dead};
 use crate::policy::{self, Candidate};
 use crate::run::Run;
 use crate::seal::RunFile;
@@ -79,8 +79,8 @@ impl Compaction {
             let files = files(&snapshot, self.upto);
             let from = files.partition_point(|run| run.seqs.0 <= self.after);
             if let Some(window) = choose(shared, files, from) {
-                let (newer, older) = around(shared, files, &window);
-                return Some(shared.list.claim_window(&files[window], newer, older.map(<[_]>::to_vec)));
+                let (newer, older) = asked(shared, files, &window);
+                return Some(shared.list.claim_window(&files[window], newer, older));
             }
             if !std::mem::take(&mut self.changed) {
                 return None;
@@ -134,16 +134,41 @@ fn choose(shared: &Shared, files: &[Arc<Run>], from: usize) -> Option<Range<usiz
     let dead = |at: usize| {
         let (newer, older) = around(shared, files, &(at..at + 1));
         let run = &files[at];
-        let dead = dead_rows(run, &Around { newer: &newer, older });
-        // All over the files; nobody else needs these pages.
-        for run in files {
-            run.release_mapped();
-        }
+        let dead = Dead::of(run, &Around { newer: &newer, older }).rows();
+        give_back(files);
         // By weight, as candidates count.
         (dead as u128 * run.weight() as u128 / run.len().max(1) as u128) as usize
     };
     let dead = |at: usize| *known[at].get_or_insert_with(|| dead(at));
     policy::everything(&candidates, from, shared.options.run_rows_max, dead)
+}
+
+/// The files around a window that are asked. Each is read against its checksums before it has a say, so
+/// only those are that make something of the window unnecessary; and the older ones, all of which are
+/// needed for any tombstone, only for so many that it is worth that.
+fn asked(
+    shared: &Shared,
+    files: &[Arc<Run>],
+    window: &Range<usize>,
+) -> (Vec<Arc<Run>>, Option<Vec<Arc<Run>>>) {
+    let (newer, older) = around(shared, files, window);
+    let (mut by, mut idle, mut rows) = (vec![false; newer.len()], 0, 0);
+    for run in &files[window.clone()] {
+        let dead = Dead::of(run, &Around { newer: &newer, older });
+        by.iter_mut().zip(dead.by).for_each(|(by, more)| *by |= more);
+        (idle, rows) = (idle + dead.idle, rows + run.len());
+    }
+    give_back(files);
+    let newer = newer.into_iter().zip(by).filter_map(|(run, by)| by.then_some(run)).collect();
+    let older = older.filter(|older| older.is_empty() || policy::gains(idle, rows));
+    (newer, older.map(<[_]>::to_vec))
+}
+
+/// A sample is all over the files; nobody else needs these pages.
+fn give_back(files: &[Arc<Run>]) {
+    for run in files {
+        run.release_mapped();
+    }
 }
 
 /// The files around a window that can be asked: newer ones that are sound, and all older ones or none.

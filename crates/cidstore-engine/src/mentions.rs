@@ -5,7 +5,7 @@
 
 use crate::filter;
 use crate::order::{Order, Row};
-use crate::run::{Rows, Run};
+use crate::run::{Probe, Rows, Run};
 use cidstore_types::Triple;
 use std::sync::Arc;
 
@@ -77,26 +77,50 @@ impl Cursor<'_> {
 /// Rows of a run that are looked at to learn how many of them are dead; of a smaller one all.
 const SAMPLE_ROWS: usize = 1024;
 
-/// How many rows of `run` a merge would leave out, about, given what is around it.
-pub fn dead_rows(run: &Run, around: &Around<'_>) -> usize {
-    let triples = run.triples.spo.len();
-    let stride = run.len().div_ceil(SAMPLE_ROWS).max(1);
-    let mentioned = |runs: &[Arc<Run>], row: &Row| {
-        let probe = crate::run::Probe::of_triple(&Triple(*row));
-        runs.iter().any(|other| other.may_mention(&probe) && other.verdict(&Triple(*row)).is_some())
-    };
-    let (mut looked, mut dead) = (0, 0);
-    for start in (0..run.len()).step_by(stride) {
-        // Somewhere within the stride: what was deleted may have a period of its own.
-        let at = start + (start / stride).wrapping_mul(0x9e37_79b9) % stride;
-        let row = match at.checked_sub(triples) {
-            None => run.triples.spo.get(at),
-            Some(at) => run.tombstones.spo.get(at),
+/// What a merge would leave out of a run because of those around it, about.
+pub struct Dead {
+    /// Rows that newer runs mention.
+    pub superseded: usize,
+    /// Of the others, tombstones for which no older run has anything.
+    pub idle: usize,
+    /// By newer run: whether it is one that has to be asked.
+    pub by: Vec<bool>,
+}
+
+impl Dead {
+    /// Of a run, by a sample of its rows.
+    pub fn of(run: &Run, around: &Around<'_>) -> Self {
+        let triples = run.triples.spo.len();
+        let stride = run.len().div_ceil(SAMPLE_ROWS).max(1);
+        let mentions = |runs: &[Arc<Run>], row: &Row| {
+            let probe = Probe::of_triple(&Triple(*row));
+            let mentions = |run: &Arc<Run>| run.may_mention(&probe) && run.verdict(&Triple(*row)).is_some();
+            runs.iter().position(mentions)
         };
-        let Some(row) = row else { continue };
-        looked += 1;
-        let hides_nothing = || at >= triples && around.older.is_some_and(|older| !mentioned(older, row));
-        dead += usize::from(mentioned(around.newer, row) || hides_nothing());
+        let (mut looked, mut superseded, mut idle) = (0, 0, 0);
+        let mut by = vec![false; around.newer.len()];
+        for start in (0..run.len()).step_by(stride) {
+            // Somewhere within the stride: what was deleted may have a period of its own.
+            let at = start + (start / stride).wrapping_mul(0x9e37_79b9) % stride;
+            let row = match at.checked_sub(triples) {
+                None => run.triples.spo.get(at),
+                Some(at) => run.tombstones.spo.get(at),
+            };
+            let Some(row) = row else { continue };
+            looked += 1;
+            if let Some(newer) = mentions(around.newer, row) {
+                superseded += 1;
+                by[newer] = true;
+            } else if at >= triples && around.older.is_some_and(|older| mentions(older, row).is_none()) {
+                idle += 1;
+            }
+        }
+        let of_all = |rows: usize| (run.len() as u128 * rows as u128 / looked.max(1)) as usize;
+        Self { superseded: of_all(superseded), idle: of_all(idle), by }
     }
-    if looked == 0 { 0 } else { (run.len() as u128 * dead as u128 / looked as u128) as usize }
+
+    /// All of it.
+    pub fn rows(&self) -> usize {
+        self.superseded + self.idle
+    }
 }

@@ -114,6 +114,11 @@ pub fn worn(runs: &[Candidate], parts: &[(usize, usize)], rows_max: usize) -> Op
 /// is merged with, or that nobody needs.
 const GAIN: usize = 16;
 
+/// Whether so many rows less are worth writing `rows` rows.
+pub fn gains(less: usize, rows: usize) -> bool {
+    less * GAIN >= rows.max(1)
+}
+
 /// The first window of run files from `from` on that a compaction rewrites: as many as one merge takes
 /// and one file may hold, or one alone because of what is dead in it. `dead` says how many rows of a run
 /// nobody needs, about, and is asked only where that matters.
@@ -136,8 +141,8 @@ pub fn everything(
             let sizes = || runs[start..end].iter().map(|run| run.rows).enumerate();
             let rows = sizes().map(|(_, rows)| rows).sum::<usize>().max(1);
             let (largest, most) = sizes().max_by_key(|(_, rows)| *rows).unwrap_or_default();
-            let gains = |rows_gained: usize| rows_gained * GAIN >= rows;
-            if gains(rows - most.max(1)) || gains(rows - most.max(1) + dead(start + largest)) {
+            let others = rows - most.max(1);
+            if gains(others, rows) || gains(others + dead(start + largest), rows) {
                 return Some(start..end);
             }
             // The largest stays as it is, and those before it are merged without it.

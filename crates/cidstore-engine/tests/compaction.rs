@@ -283,6 +283,37 @@ fn damage_in_a_file_that_is_only_asked_is_found_before_it_has_a_say() {
 }
 
 #[test]
+fn files_that_make_nothing_unnecessary_are_not_read() {
+    // So large that no other fits beside it.
+    let full = FULL * 4 / 3;
+    let mut bench = Bench::new();
+    for file in 0..4 {
+        bench.file(Op::Insert, 1.0, file * full..(file + 1) * full);
+    }
+    // Two small ones, with a tombstone: not worth reading all the others for.
+    bench.file(Op::Insert, 1.0, 4 * full..4 * full + 50);
+    bench.commit(Op::Insert, 1.0, 4 * full + 50..4 * full + 150);
+    bench.file(Op::Delete, 2.0, [7777].into_iter());
+    bench.forget_log();
+    let before = bench.catalog().runs[3].last_seq;
+    assert!(bench.store.log().first_seq() > before, "it is the log that keeps the tombstone");
+    let small: u64 = bench.catalog().runs[4..].iter().map(|run| run.file_bytes).sum();
+    let read = Arc::new(Mutex::new(0));
+    let (_, mut merger) = bench.store.maintainer().split();
+    let all = Arc::clone(&read);
+    merger.on_progress(move |progress| {
+        if let Progress::Moved { read, .. } = progress {
+            *all.lock().unwrap() += read;
+        }
+    });
+    assert_eq!(steps(&mut merger), [(2, 151)]);
+    let read = *read.lock().unwrap();
+    assert!(0 < read && read <= small, "{read} bytes read of {small}");
+    drop(merger);
+    bench.holds((0..4 * full + 150).map(|n| (n, 1.0)));
+}
+
+#[test]
 fn bytes_are_told_as_they_move_and_a_stop_between_two_pieces_leaves_nothing() {
     let mut bench = Bench::new();
     for file in 0..3 {
