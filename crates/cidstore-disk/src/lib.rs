@@ -86,6 +86,18 @@ pub trait File: Send + Sync {
     }
     /// Reads until `buf` is full or the file ends; returns how many bytes it read.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize>;
+    /// All of it. Where fewer bytes come than it is long, that is an error: where reading ends must not
+    /// pass for where the file does.
+    fn read_all(&self) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.len()? as usize];
+        let read = self.read_at(&mut bytes, 0)?;
+        if read < bytes.len() {
+            let what = format!("{read} of {} bytes came", bytes.len());
+            let source = io::Error::new(io::ErrorKind::UnexpectedEof, what);
+            return Err(DiskError { op: "read", path: self.path().to_owned(), source });
+        }
+        Ok(bytes)
+    }
     /// Writes all of `bytes`, growing the file where needed.
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()>;
     /// Reserves space up to `len` and grows the file to it; the new bytes read as zero.

@@ -38,9 +38,7 @@ impl CatalogFile {
         // durable before it is.
         sync_dir_of(disk, path)?;
         let file = disk.open(path, Open::Read)?;
-        let mut bytes = vec![0; file.len()? as usize];
-        let read = file.read_at(&mut bytes, 0)?;
-        bytes.truncate(read);
+        let bytes = file.read_all()?;
         let content = hdf5::read_catalog(&path.display().to_string(), &bytes).map_err(StoreError::Catalog)?;
         Ok(Self { path: path.to_owned(), content, uncertain: false, garbage: Arc::default() })
     }

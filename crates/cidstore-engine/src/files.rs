@@ -71,10 +71,7 @@ pub fn repair_decision(catalog: &Path) -> PathBuf {
 /// What the disk says; [`StoreError::Catalog`] if it is damaged.
 pub fn read_catalog(disk: &dyn Disk, path: &Path) -> Result<Catalog, StoreError> {
     let file = disk.open(path, Open::Read)?;
-    let mut bytes = vec![0; file.len()? as usize];
-    let read = file.read_at(&mut bytes, 0)?;
-    bytes.truncate(read);
-    hdf5::read_catalog(&path.display().to_string(), &bytes).map_err(StoreError::Catalog)
+    hdf5::read_catalog(&path.display().to_string(), &file.read_all()?).map_err(StoreError::Catalog)
 }
 
 /// Rows that become a run file. All of them are in memory until then, about 250 bytes for each.

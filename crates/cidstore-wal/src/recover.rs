@@ -53,9 +53,7 @@ pub(crate) fn read(
             });
         }
         let file = disk.open(&path, Open::Write)?;
-        let mut bytes = vec![0; file.len()? as usize];
-        let read = file.read_at(&mut bytes, 0)?;
-        bytes.truncate(read);
+        let bytes = file.read_all()?;
         let (signature, length) = segment::read_header(&path, &bytes, store_id, *first_seq)?;
         let mut segment = Segment {
             file,

@@ -1,7 +1,7 @@
 //! The log against a vector of what was appended, on a simulated disk: crashes, full disks, failed
 //! syncs, damage.
 
-use cidstore_disk::sim::SimDisk;
+use cidstore_disk::sim::{ReadFault, SimDisk};
 use cidstore_disk::{Disk, Open};
 use cidstore_wal::{Log, Options, RECORD_HEADER_BYTES, Recovery, SEGMENT_HEADER_BYTES, Seq, Wal, WalError};
 use proptest::collection::vec;
@@ -333,6 +333,25 @@ fn failed_sync_latches_for_good() {
     assert!(matches!(wal.append(1, b"three"), Err(WalError::Latched { .. })));
     assert!(matches!(wal.sync(), Err(WalError::Latched { .. })));
     assert_eq!(read(&wal.log(), 1), [(1, 1, b"one".to_vec())]);
+}
+
+/// What a read leaves out must not pass for a torn end, which would be cut off.
+#[test]
+fn reads_that_end_too_early_do_not_end_the_log() {
+    for n in 0..8 {
+        let disk = SimDisk::new();
+        let (mut wal, _) = open(&disk, 0);
+        wal.append(1, &[1; 1500]).unwrap();
+        wal.sync().unwrap();
+        disk.kill();
+        disk.fail_nth_read(n, ReadFault::Short);
+        match open_with(&disk, 1, 1) {
+            Ok((wal, _)) => assert_eq!(wal.last_seq(), 1, "read {n}"),
+            Err(error) => assert!(error.to_string().contains("bytes came"), "read {n}: {error}"),
+        }
+        disk.kill();
+        assert_eq!(read(&open(&disk, 2).0.log(), 1).len(), 1, "read {n}");
+    }
 }
 
 /// What a sync could not write counts as clean afterwards: a later sync succeeds without it. A process

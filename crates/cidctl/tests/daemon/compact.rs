@@ -87,7 +87,8 @@ fn ctrl_c_ends_watching_and_a_daemon_s_end_the_compaction() {
     // Merging waits, so that it cannot be done before.
     let (mut interrupted, _) = watcher(&daemon);
     let id = interrupted.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    // As Ctrl-C does, which a shell may have the tests ignore.
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     assert!(!interrupted.wait().unwrap().success());
     let status = &daemon.json(&["compact", "--status"])[0];
     assert_eq!(

@@ -175,11 +175,9 @@ fn hold_catalog(look: &mut Look<'_>, places: &Places) -> Option<(Catalog, Arc<dy
 
 /// Whether an open catalog says this.
 fn is_same(file: &dyn File, catalog: &Catalog, path: &Path) -> bool {
-    let Ok(len) = file.len() else { return false };
-    let mut bytes = vec![0; len as usize];
-    let read = file.read_at(&mut bytes, 0).is_ok_and(|read| read == bytes.len());
     let name = path.display().to_string();
-    read && cidstore_engine::hdf5::read_catalog(&name, &bytes).is_ok_and(|held| held == *catalog)
+    let held = file.read_all().ok().and_then(|bytes| cidstore_engine::hdf5::read_catalog(&name, &bytes).ok());
+    held.is_some_and(|held| held == *catalog)
 }
 
 /// What a catalog may not say, beyond what reading it checks.
