@@ -69,7 +69,7 @@ fn watch(client: &mut Client, started: &Value, quiet: bool, json: bool) -> Resul
     }
     let which = &started["compaction"]["started_at"];
     let mut told = started.clone();
-    while told["compaction"]["started_at"] == *which {
+    while told["compaction"].is_object() && told["compaction"]["started_at"] == *which {
         meter.show(|_| progress(&told));
         std::thread::sleep(ASK_EVERY);
         told = client.compact(CompactAction::Status)?;

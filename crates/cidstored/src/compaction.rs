@@ -153,8 +153,9 @@ impl Compaction {
         self.state.lock().expect("a panic ends the process")
     }
 
-    /// Does what is asked, with run files of these sizes.
-    pub fn act(&self, action: CompactAction, sizes: Sizes) {
+    /// Does what is asked, with run files of these sizes, and tells everything as it is then: a
+    /// compaction that was started is in the answer, however soon it is done.
+    pub fn act(&self, action: CompactAction, sizes: Sizes) -> Map<String, Value> {
         let mut state = self.lock();
         match action {
             CompactAction::Status => {}
@@ -174,6 +175,7 @@ impl Compaction {
             CompactAction::Rate(rate) => state.rate = rate,
         }
         self.changed.notify_all();
+        state.report(sizes)
     }
 
     /// The end: nobody waits any more.
@@ -323,10 +325,12 @@ impl Compaction {
             bytes_total,
         }
     }
+}
 
+impl State {
     /// Everything, with run files of these sizes.
-    pub fn report(&self, sizes: Sizes) -> Map<String, Value> {
-        let state = self.lock();
+    fn report(&self, sizes: Sizes) -> Map<String, Value> {
+        let state = self;
         let name = if state.paused {
             "paused"
         } else if state.started.is_some() || state.merge.is_some() {
@@ -383,6 +387,10 @@ mod tests {
 
     fn act(compaction: &Compaction, action: CompactAction) {
         compaction.act(action, Sizes::default());
+    }
+
+    fn status(compaction: &Compaction, sizes: Sizes) -> Map<String, Value> {
+        compaction.act(CompactAction::Status, sizes)
     }
 
     #[test]
@@ -460,14 +468,16 @@ mod tests {
         let compaction = Compaction::new(0);
         let sizes = |files| Sizes { files, rows: 10, bytes: 1000, overdue: false };
         assert!(!compaction.is_wanted() && compaction.done(sizes(3)).is_none());
-        compaction.act(CompactAction::Start, sizes(9));
-        compaction.act(CompactAction::Start, sizes(8));
+        let started = compaction.act(CompactAction::Start, sizes(9));
+        assert_eq!(started["compaction"]["files_before"], 9);
+        let again = compaction.act(CompactAction::Start, sizes(8));
+        assert_eq!(again["compaction"]["started_at"], started["compaction"]["started_at"]);
         assert!(compaction.is_wanted());
-        assert_eq!(compaction.report(sizes(9))["state"], "running");
+        assert_eq!(status(&compaction, sizes(9))["state"], "running");
         compaction.begin(Cause::Compaction);
         compaction.progress(Progress::Begun { runs: 9, rows: 10, bytes: 5000 }, &|| false);
         compaction.progress(MOVED, &|| false);
-        let shown = compaction.report(sizes(9));
+        let shown = status(&compaction, sizes(9));
         assert_eq!(
             (&shown["merge"]["bytes_done"], &shown["merge"]["cause"]),
             (&json!(1000), &json!("compaction"))
@@ -479,10 +489,10 @@ mod tests {
         compaction.step_ended(true);
         act(&compaction, CompactAction::Pause);
         assert!(compaction.is_started() && !compaction.is_wanted());
-        assert_eq!(compaction.report(sizes(9))["state"], "paused");
+        assert_eq!(status(&compaction, sizes(9))["state"], "paused");
         act(&compaction, CompactAction::Resume);
         compaction.done(sizes(1)).unwrap();
-        let shown = compaction.report(sizes(1));
+        let shown = status(&compaction, sizes(1));
         let last = &shown["last"];
         for (name, value) in [
             ("files_before", 9),
@@ -495,6 +505,6 @@ mod tests {
         }
         assert_eq!((&shown["state"], &shown["compaction"]), (&json!("idle"), &Value::Null));
         assert_eq!(shown["pending"]["files"], 0);
-        assert_eq!(compaction.report(sizes(2))["pending"], Value::Null, "of other files nothing is known");
+        assert_eq!(status(&compaction, sizes(2))["pending"], Value::Null, "of other files nothing is known");
     }
 }

@@ -193,14 +193,13 @@ impl Service {
     pub fn compact(&self, to: &Addressee, action: CompactAction, out: &mut Vec<u8>) {
         let shared = &self.shared;
         let sizes = Sizes::of(&shared.engine().reader.stats());
-        shared.compaction.act(action, sizes);
         if action == CompactAction::Status {
             shared.compaction.wonder();
         } else {
             tracing::info!(?action, "compact");
         }
+        let mut map = shared.compaction.act(action, sizes);
         shared.merging.ring();
-        let mut map = shared.compaction.report(sizes);
         map.insert("status".into(), "ok".into());
         encode_reply(&Reply::Map(&map), to.encoding, to.request_id.as_ref(), out);
     }
