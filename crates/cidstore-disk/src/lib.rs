@@ -20,6 +20,7 @@ pub use readable::{Unreadable, read_around};
 pub use real::RealDisk;
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -106,6 +107,13 @@ pub trait File: Send + Sync {
     fn set_len(&self, len: u64) -> Result<()>;
     /// Makes its bytes durable, and its length as far as reading them back needs it (fdatasync).
     fn sync_data(&self) -> Result<()>;
+    /// Begins to write the bytes of `begin` to the medium, and waits for those of `end`. Makes nothing
+    /// durable: it keeps few bytes waiting in memory, since a sync of another file may have to wait for
+    /// all of them. Does nothing where a system or a simulated disk has no such call.
+    fn write_back(&self, begin: Range<u64>, end: Range<u64>) -> Result<()> {
+        let _ = (begin, end);
+        Ok(())
+    }
     /// Makes its bytes and all its attributes durable (fsync).
     fn sync_all(&self) -> Result<()>;
     /// Whether another program holds a lock on it (`flock`), as HDF5 does on every file that it has
@@ -127,9 +135,9 @@ pub unsafe trait Map: Send + Sync {
     /// All of them.
     fn bytes(&self) -> &[u8];
     /// Tells that a range will be read once, front to back; a hint.
-    fn will_scan(&self, _range: std::ops::Range<usize>) {}
+    fn will_scan(&self, _range: Range<usize>) {}
     /// Tells that a range will not be needed soon, so that it need not stay resident; a hint.
-    fn release(&self, _range: std::ops::Range<usize>) {}
+    fn release(&self, _range: Range<usize>) {}
 }
 
 impl DiskError {

@@ -7,6 +7,7 @@ use rustix::mm::{Advice, madvise};
 use std::fs;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -145,6 +146,16 @@ impl File for RealFile {
         fdatasync(&self.file).map_err(errno("sync", &self.path))
     }
 
+    fn write_back(&self, begin: Range<u64>, end: Range<u64>) -> Result<()> {
+        let wait = libc::SYNC_FILE_RANGE_WAIT_BEFORE;
+        for (range, flags) in [(begin, libc::SYNC_FILE_RANGE_WRITE), (end, wait)] {
+            if !range.is_empty() {
+                sync_file_range(&self.file, &range, flags).map_err(error("write back", &self.path))?;
+            }
+        }
+        Ok(())
+    }
+
     fn sync_all(&self) -> Result<()> {
         fsync(&self.file).map_err(errno("sync", &self.path))
     }
@@ -162,6 +173,22 @@ impl File for RealFile {
 
     fn share_lock(&self) -> bool {
         flock(&self.file, FlockOperation::NonBlockingLockShared).is_ok()
+    }
+}
+
+/// `sync_file_range(2)`. An error of the medium is told here and to no later sync.
+fn sync_file_range(file: &fs::File, range: &Range<u64>, flags: libc::c_uint) -> io::Result<()> {
+    let (offset, bytes) = (range.start.cast_signed(), (range.end - range.start).cast_signed());
+    // SAFETY: takes no memory of this process, and the descriptor is open as long as `file` is.
+    let done = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, bytes, flags) };
+    if done == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        // File systems without pages to write back, and sandboxes without the call.
+        Some(libc::ENOSYS | libc::EINVAL | libc::ESPIPE | libc::EPERM) => Ok(()),
+        _ => Err(error),
     }
 }
 
@@ -201,6 +228,24 @@ unsafe impl Map for RealMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_written_back_and_stay_what_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&dir.path().join("run"), Open::Create).unwrap();
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|i| i as u8).collect();
+        file.write_at(&bytes, 0).unwrap();
+        file.write_back(0..1_000_000, 0..0).unwrap();
+        file.write_back(1_000_000..3_000_000, 0..1_000_000).unwrap();
+        file.write_back(0..0, 1_000_000..3_000_000).unwrap();
+        assert_eq!(file.read_all().unwrap(), bytes);
+        // Not of a pipe, which is no reason to fail.
+        let (_, pipe) = io::pipe().unwrap();
+        let pipe = fs::File::from(std::os::fd::OwnedFd::from(pipe));
+        sync_file_range(&pipe, &(0..10), libc::SYNC_FILE_RANGE_WRITE).unwrap();
+        let other = fs::File::open(dir.path()).unwrap();
+        assert!(sync_file_range(&other, &(0..10), u32::MAX).is_ok(), "flags that no system knows: EINVAL");
+    }
 
     #[test]
     fn a_file_that_another_has_locked_is_in_use_even_without_a_name() {
