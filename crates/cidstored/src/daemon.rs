@@ -277,7 +277,8 @@ impl Daemon {
         let readers = notes.clone();
         // To ask the system here is cheaper than to wake the main thread for nothing, which may be gone
         // already, at the very end.
-        shared.touched.notify(move || resident::is_too_much() && readers.send(Note::Touched).is_ok());
+        let most = config.resident_bytes_max.0;
+        shared.touched.notify(move || resident::is_too_much(most) && readers.send(Note::Touched).is_ok());
         let looks = Arc::clone(&shared);
         store.on_lookups(move |places| looks.touched.add(places));
         let mut threads = Threads { notes, running: Vec::new() };
@@ -367,7 +368,7 @@ impl Daemon {
     /// Until a signal, or a thread that ended without being asked.
     fn wait(&self, noted: &Receiver<Note>) -> Result<(), Fatal> {
         let watchdog = sd_notify::watchdog_enabled();
-        let mut resident = resident::Bound::default();
+        let mut resident = resident::Bound::new(self.shared.config.resident_bytes_max.0);
         loop {
             let tick = watchdog.map_or(TICK, |every| TICK.min(every / 3));
             self.shared.touched.taken();

@@ -2,9 +2,9 @@
 //!
 //! Lookups map pages of run files, 64 KiB and more at a fault, and nothing takes them away while the machine
 //! has memory to spare. They are the page cache's, and the kernel may have them back at any time, but
-//! they count as the process's own in every tool that an operator looks at, and against a container's
-//! limit. So they are given back when there are too many, one file after the other: they stay in the
-//! page cache, and the next lookup maps them again. That takes some microseconds a lookup, so no more
+//! they count as the process's own in every tool that an operator looks at. Who has set a bound has them
+//! given back when there are too many, one file after the other: they stay in the page cache, and the
+//! next lookup maps them again. That takes some microseconds a lookup, and milliseconds to do, so no more
 //! is given back than must be. Readers say how much they have touched ([`Touched`]), since they can map
 //! a gigabyte in the time between two looks by the clock.
 //!
@@ -18,8 +18,6 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Resident bytes, of whatever kind, above which mapped files are given back.
-const RESIDENT_BYTES_MAX: u64 = 480 << 20;
 /// What mapped files, this program's code included, may have in any case.
 const MAPPED_BYTES_MIN: u64 = 128 << 20;
 
@@ -96,26 +94,29 @@ impl Resident {
         let page = rustix::param::page_size() as u64;
         Some(Self { all: pages.next()? * page, mapped: pages.next()? * page })
     }
-
-    fn is_too_much(self) -> bool {
-        self.all > RESIDENT_BYTES_MAX && self.mapped > MAPPED_BYTES_MIN
-    }
 }
 
-/// Whether so much is resident that mapped files must be given back.
-pub fn is_too_much() -> bool {
-    Resident::now().is_some_and(Resident::is_too_much)
+/// Whether more than `most` bytes are resident, of whatever kind, so that mapped files must be given back;
+/// never if that is 0.
+pub fn is_too_much(most: u64) -> bool {
+    most > 0 && Resident::now().is_some_and(|now| now.all > most && now.mapped > MAPPED_BYTES_MIN)
 }
 
 /// Gives pages of run files back when too many are resident.
-#[derive(Default)]
 pub struct Bound {
+    /// See [`is_too_much`].
+    most: u64,
     /// Which run is next.
     next: usize,
     trimmed: Option<Instant>,
 }
 
 impl Bound {
+    /// Of so many resident bytes; 0 for none.
+    pub fn new(most: u64) -> Self {
+        Self { most, next: 0, trimmed: None }
+    }
+
     /// Looks, and gives back. Returns how long not to look again, at most `idle`.
     pub fn look(&mut self, reader: &Reader, idle: Duration) -> Duration {
         if Resident::now().is_some_and(|now| now.all - now.mapped.min(now.all) > ANONYMOUS_BYTES_MAX)
@@ -125,11 +126,11 @@ impl Bound {
             self.trimmed = Some(Instant::now());
         }
         let runs = reader.snapshot();
-        if reader.stats().file_bytes <= MAPPED_BYTES_MIN {
+        if self.most == 0 || reader.stats().file_bytes <= MAPPED_BYTES_MIN {
             return idle;
         }
         for _ in 0..runs.runs_len() {
-            if !is_too_much() {
+            if !is_too_much(self.most) {
                 break;
             }
             runs.release_mapped(self.next);

@@ -159,6 +159,8 @@ settings! {
     scrub_bytes_per_second: Bytes = "8MiB", "CIDSTORE_SCRUB_BYTES_PER_SECOND";
     /// How long that pauses when it has read all of them.
     scrub_pause_s: u32 = "3600", "CIDSTORE_SCRUB_PAUSE_S";
+    /// Resident memory above which pages of run files that lookups have mapped are given back; 0 for no bound. They are the page cache's, which the system takes back when it needs memory, but tools show them as memory of the daemon. With a bound below the size of the files lookups are slower.
+    resident_bytes_max: Bytes = "0", "CIDSTORE_RESIDENT_BYTES_MAX";
     /// Bytes that merging run files reads and writes a second, together; 0 for no limit. `cidctl compact --rate` changes it until the next start.
     compaction_bytes_per_second: Bytes = "0", "CIDSTORE_COMPACTION_BYTES_PER_SECOND";
     /// Encoding of notifications: `msgpack` or `json`.
