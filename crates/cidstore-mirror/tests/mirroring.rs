@@ -132,7 +132,9 @@ async fn a_damaged_cursor_file_skips_nothing() {
         next += 10;
         rig.start();
         rig.until_equal(&server).await;
-        assert_eq!(rig.report().counters.sets, next, "it began at the oldest entry");
+        // Redis may have what the mirror has no reply for yet.
+        let report = rig.until("it began at the oldest entry", |report| report.counters.sets >= next).await;
+        assert_eq!(report.counters.sets, next);
     }
     rig.stop().await;
 }
