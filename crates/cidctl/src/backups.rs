@@ -88,7 +88,7 @@ fn say_backup(report: &BackupReport, json: bool) -> Outcome {
     )?;
     if report.removed.0 > 0 || !report.pruned.is_empty() {
         let (files, bytes) = report.removed;
-        writeln!(out, "removed {} generations and {files} run files, {}", report.pruned.len(), size(bytes))?;
+        writeln!(out, "removed generations {:?} and {files} run files, {}", report.pruned, size(bytes))?;
     }
     Ok(())
 }
@@ -128,8 +128,9 @@ fn listed_json(one: &Listed) -> Value {
 fn listed_text(one: &Listed) -> String {
     let about = one.manifest.as_ref().map_or_else(String::new, |manifest| {
         format!(
-            "  {}  seq {}  {} run files, {}",
+            "  {}  store {:032x}  seq {}  {} run files, {}",
             utc(manifest.created_at),
+            u128::from_be_bytes(manifest.store_id()),
             manifest.seq,
             manifest.runs.len(),
             size(manifest.bytes)

@@ -6,6 +6,7 @@ use crate::exit::Failure;
 use cidstore_admin::Places;
 use cidstore_client::{Client, Config};
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -52,6 +53,9 @@ pub fn seal(connection: &Connection, catalog: &Path) -> Result<Option<u64>, Fail
 
 /// Whether a process holds the lock of the store.
 fn is_open(catalog: &Path) -> bool {
-    let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
-    File::open(Places::of(catalog).lock).is_ok_and(held)
+    match File::open(Places::of(catalog).lock) {
+        Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        // What cannot be looked at may be held.
+        Err(error) => error.kind() != ErrorKind::NotFound,
+    }
 }

@@ -299,6 +299,38 @@ fn a_store_is_never_replaced() {
 }
 
 #[test]
+fn a_store_that_was_begun_anew_is_not_taken_for_the_one_that_is_lost() {
+    let (there, data) = folder();
+    let dir = there.path().join("backup");
+    small_store(&data);
+    run_backup(&data, &dir, BackupOptions::default());
+    let anew = there.path().join("anew.h5");
+    Made::open_as(&anew, [8; 16]).seal();
+    run_backup(&anew, &dir, BackupOptions::default());
+    let to = there.path().join("restored.h5");
+    let refused = run_restore(&dir, &to).unwrap_err();
+    let (first, second) = (format!("{}: 1", "07".repeat(16)), format!("{}: 2", "08".repeat(16)));
+    let text = refused.to_string();
+    assert!(text.contains(&first) && text.contains(&second), "{text}");
+    let options = RestoreOptions { generation: Some(1), now: NOW, ..RestoreOptions::default() };
+    restore(&dir, &to, options, &mut *go_on()).unwrap();
+    assert_eq!(Made::open(&to).content(), Made::open(&data).content());
+}
+
+#[test]
+fn an_interrupted_repair_does_not_go_on_with_a_restored_store() {
+    let (there, data) = folder();
+    let dir = there.path().join("backup");
+    small_store(&data);
+    run_backup(&data, &dir, BackupOptions::default());
+    let to = there.path().join("restored.h5");
+    fs::write(there.path().join("restored.h5.repair"), "{}").unwrap();
+    let refused = run_restore(&dir, &to).unwrap_err();
+    assert!(matches!(refused, BackupError::Occupied { .. }), "{refused}");
+    assert!(!to.exists());
+}
+
+#[test]
 fn merging_meanwhile_takes_nothing_away() {
     let (there, data) = folder();
     let dir = there.path().join("backup");

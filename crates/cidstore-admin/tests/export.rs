@@ -63,9 +63,12 @@ fn an_empty_store_gives_an_empty_export() {
     let (there, data) = folder();
     drop(Made::open(&data));
     let to = there.path().join("none.h5");
-    let report = export(&data, &to, 0, &mut *go_on()).unwrap();
-    assert_eq!((report.seq, report.rows), (0, 0));
-    assert_eq!(read(&to, 0), []);
+    // The second time it is replaced, as any export is.
+    for _ in 0..2 {
+        let report = export(&data, &to, 0, &mut *go_on()).unwrap();
+        assert_eq!((report.seq, report.rows), (0, 0));
+        assert_eq!(read(&to, 0), []);
+    }
 }
 
 #[test]

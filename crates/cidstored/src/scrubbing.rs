@@ -38,7 +38,8 @@ impl Scrubbing {
             }
             let pause = if round_ended {
                 self.shared.metrics.scrub_rounds_total.one();
-                Duration::from_secs(self.shared.config.scrub_pause_s.into())
+                // Where there is nothing to read, a round takes no time.
+                Duration::from_secs(u64::from(self.shared.config.scrub_pause_s).max(1))
             } else {
                 Duration::from_secs_f64(bytes as f64 / rate as f64)
             };

@@ -5,6 +5,7 @@ use crate::progress::Stopped;
 use crate::sum::Sum;
 use cidstore_disk::{DiskError, LockError};
 use cidstore_engine::hdf5::Hdf5Error;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Why a backup or a restore did not come about. What was there before is as it was.
@@ -102,6 +103,17 @@ pub enum BackupError {
         /// Those that there are.
         there: Vec<u64>,
     },
+    /// The generations are of more than one store.
+    #[error(
+        "{} holds backups of several stores: say which generation. {}", dir.display(),
+        stores.iter().map(|(id, of)| format!("Of store {id}: {}", list(of))).collect::<Vec<_>>().join("; ")
+    )]
+    Several {
+        /// The backup directory.
+        dir: PathBuf,
+        /// The generations of each store, by its id in hex.
+        stores: BTreeMap<String, Vec<u64>>,
+    },
     /// Something is where the store is to be restored.
     #[error("{} is there already: {what}. Restore to another path, or move it away", path.display())]
     Occupied {
@@ -121,7 +133,7 @@ impl BackupError {
     pub(crate) fn is_damage(&self) -> bool {
         match self {
             Self::Length { .. } | Self::Sum { .. } | Self::Manifest { .. } => true,
-            Self::Disk(error) => error.is_not_found(),
+            Self::Disk(error) => error.is_not_found() || error.op == "read",
             _ => false,
         }
     }

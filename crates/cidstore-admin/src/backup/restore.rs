@@ -10,12 +10,12 @@ use super::manifest::{Manifest, RunFile, read_file};
 use super::place::{self, Method};
 use crate::held::io_error;
 use crate::progress::{Progress, Watch};
-use crate::sum::Sum;
+use crate::sum::{Sum, hex};
 use cidstore_disk::{Disk, Open, RealDisk, StoreLock};
-use cidstore_engine::files::{Places, beside};
+use cidstore_engine::files::{Places, beside, repair_decision};
 use cidstore_engine::hdf5::{Catalog, read_catalog, write_catalog};
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 
@@ -70,6 +70,9 @@ pub fn restore(
     let mut progress = Progress::new(watch);
     let directory = Directory::for_reading(from)?;
     let there = directory.generations()?;
+    if options.generation.is_none() {
+        refuse_if_several(from, &directory, &there)?;
+    }
     let found =
         options.generation.map_or(there.last().copied(), |wanted| there.contains(&wanted).then_some(wanted));
     let Some(generation) = found else {
@@ -110,6 +113,24 @@ pub fn restore(
     Ok(report)
 }
 
+/// Refuses to choose between stores: the newest generation may be of one that was begun anew in the place
+/// of the one that is to be restored.
+fn refuse_if_several(dir: &Path, directory: &Directory, there: &[u64]) -> Result<(), BackupError> {
+    let mut stores: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for generation in there {
+        match directory.manifest(*generation) {
+            Ok(manifest) => stores.entry(hex(&manifest.store_id())).or_default().push(*generation),
+            // If it is the one that is restored, that is told then.
+            Err(error) if error.is_damage() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if stores.len() > 1 {
+        return Err(BackupError::Several { dir: dir.to_owned(), stores });
+    }
+    Ok(())
+}
+
 /// Refuses where there is a store, or a part of one that no restore has left.
 fn refuse_if_occupied(data: &Path) -> Result<(), BackupError> {
     let occupied = |path: &Path, what| Err(BackupError::Occupied { path: path.to_owned(), what });
@@ -117,6 +138,10 @@ fn refuse_if_occupied(data: &Path) -> Result<(), BackupError> {
         return occupied(data, "the catalog of a store");
     }
     let filled = |dir: &Path| Ok::<_, BackupError>(RealDisk.exists(dir)? && !RealDisk.list(dir)?.is_empty());
+    let repair = repair_decision(data);
+    if RealDisk.exists(&repair)? {
+        return occupied(&repair, "a repair that was interrupted, which would go on with the restored store");
+    }
     let Places { wal, runs, .. } = Places::of(data);
     if filled(&wal)? {
         return occupied(&wal, "the log of a store, with mutations that no backup may have");

@@ -18,7 +18,7 @@ pub use error::ExportError;
 pub use read::{ExportFile, ExportRow, ExportRows};
 pub use write::{ExportReport, export};
 
-use cidstore_engine::hdf5::{ALIGNMENT_BYTES, EXPORT_TRAILER_BYTES, export_head_bytes};
+use cidstore_engine::hdf5::{EXPORT_TRAILER_BYTES, export_head_bytes};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -53,5 +53,5 @@ fn read_trailer(file: &File) -> io::Result<([u8; EXPORT_TRAILER_BYTES as usize],
 /// Whether a file looks like an export, whole or not: one that may be replaced by another.
 fn is_export(file: &File) -> io::Result<bool> {
     let (trailer, bytes) = read_trailer(file)?;
-    Ok(bytes > ALIGNMENT_BYTES && export_head_bytes("", &trailer, bytes).is_ok())
+    Ok(export_head_bytes("", &trailer, bytes).is_ok())
 }

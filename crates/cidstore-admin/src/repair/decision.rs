@@ -1,6 +1,7 @@
 //! The decision: which files go where. Written when everything is made, carried out by renames only.
 
 use super::RepairError;
+use super::report::Loss;
 use cidstore_disk::{Disk, DiskError, Open};
 use cidstore_engine::files::{Places, repair_decision};
 use serde_json::{Value, json};
@@ -19,6 +20,8 @@ pub(super) struct Decision {
     pub(super) aside: Vec<(String, String)>,
     /// New files: from, where nothing else ever is, and to.
     pub(super) placed: Vec<(String, String)>,
+    /// What is lost by it, for the report of whoever carries it out.
+    pub(super) losses: Vec<Loss>,
 }
 
 fn folder_of(places: &Places) -> &Path {
@@ -43,20 +46,21 @@ pub(super) fn read(disk: &dyn Disk, places: &Places) -> Result<Option<Decision>,
     if len > BYTES_MAX {
         return Err(wrong(format!("{len} bytes")));
     }
-    let mut bytes = vec![0; len as usize];
-    file.read_at(&mut bytes, 0)?;
+    let bytes = file.read_all()?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
     let decision = (|| {
         let (aside, placed) = (pairs(&value["aside"])?, pairs(&value["placed"])?);
-        Some(Decision { folder: value["folder"].as_str()?.to_owned(), aside, placed })
+        let losses = value["losses"].as_array()?.iter().map(Loss::from_json).collect::<Option<_>>()?;
+        Some(Decision { folder: value["folder"].as_str()?.to_owned(), aside, placed, losses })
     })();
     decision.map(Some).ok_or_else(|| wrong("not a decision".into()))
 }
 
 /// Writes the decision: from here on it is carried out, now or by a later run.
 pub(super) fn write(disk: &dyn Disk, places: &Places, decision: &Decision) -> Result<(), DiskError> {
-    let Decision { folder, aside, placed } = decision;
-    let text = json!({"folder": folder, "aside": aside, "placed": placed}).to_string();
+    let Decision { folder, aside, placed, losses } = decision;
+    let losses: Vec<Value> = losses.iter().map(Loss::to_json).collect();
+    let text = json!({"folder": folder, "aside": aside, "placed": placed, "losses": losses}).to_string();
     let path = repair_decision(&places.catalog);
     write_new(disk, &path, text.as_bytes())?;
     disk.sync_dir(folder_of(places))

@@ -83,21 +83,20 @@ pub fn repair(
     watch: &mut Watch<'_>,
 ) -> Result<RepairReport, RepairError> {
     let places = Places::of(catalog);
-    let finished = match decision::read(&**disk, &places)? {
-        Some(decision) if dry_run => {
-            let mut report = RepairReport::default();
-            report.done.push(format!("an interrupted repair would be finished: {}", decision.folder));
-            return Ok(report);
+    let finished = decision::read(&**disk, &places)?;
+    if let Some(decision) = &finished {
+        if dry_run {
+            let done = vec![format!("an interrupted repair would be finished: {}", decision.folder)];
+            return Ok(RepairReport { done, losses: decision.losses.clone(), ..RepairReport::default() });
         }
-        Some(decision) => {
-            decision::carry_out(&**disk, &places, &decision)?;
-            Some(format!("finished an interrupted repair, see {}", decision.folder))
-        }
-        None => None,
-    };
+        decision::carry_out(&**disk, &places, decision)?;
+    }
     let mut look = Look::new(disk, watch);
     let mut plan = plan::make(&mut look, &places, dry_run)?;
-    plan.report.done.splice(0..0, finished);
+    if let Some(decision) = finished {
+        plan.report.done.insert(0, format!("finished an interrupted repair, see {}", decision.folder));
+        plan.report.losses.splice(0..0, decision.losses);
+    }
     if plan.is_needed() && !dry_run {
         plan.decide(&**disk, &places)?;
     }

@@ -399,7 +399,8 @@ impl Plan {
         write(REPORT_NEW, self.report.to_text().as_bytes())?;
         placed.push((within(REPORT_NEW), within(REPORT)));
         disk.sync_dir(&self.folder)?;
-        let decision = Decision { folder: within(""), aside, placed };
+        let losses = self.report.losses.clone();
+        let decision = Decision { folder: within(""), aside, placed, losses };
         decision::write(disk, places, &decision)?;
         Ok(decision::carry_out(disk, places, &decision)?)
     }

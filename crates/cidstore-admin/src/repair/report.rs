@@ -30,6 +30,35 @@ pub struct Loss {
     pub what: String,
 }
 
+impl Loss {
+    /// The same as a JSON map.
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "kind": match self.kind { LossKind::Lost => "lost", LossKind::Unproven => "unproven" },
+            "file": self.path.display().to_string(),
+            "first_seq": self.seqs.0,
+            "last_seq": self.seqs.1,
+            "count": self.count,
+            "what": self.what,
+        })
+    }
+
+    /// What [`Loss::to_json`] makes; `None` of anything else.
+    pub(super) fn from_json(map: &Value) -> Option<Self> {
+        Some(Self {
+            kind: match map["kind"].as_str()? {
+                "lost" => LossKind::Lost,
+                "unproven" => LossKind::Unproven,
+                _ => return None,
+            },
+            path: map["file"].as_str()?.into(),
+            seqs: (map["first_seq"].as_u64()?, map["last_seq"].as_u64()?),
+            count: map["count"].as_u64()?,
+            what: map["what"].as_str()?.to_owned(),
+        })
+    }
+}
+
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
@@ -63,20 +92,10 @@ pub struct RepairReport {
 impl RepairReport {
     /// The same as a JSON map.
     pub fn to_json(&self) -> Value {
-        let loss = |loss: &Loss| {
-            json!({
-                "kind": match loss.kind { LossKind::Lost => "lost", LossKind::Unproven => "unproven" },
-                "file": loss.path.display().to_string(),
-                "first_seq": loss.seqs.0,
-                "last_seq": loss.seqs.1,
-                "count": loss.count,
-                "what": loss.what,
-            })
-        };
         json!({
             "findings": self.findings.iter().map(Finding::to_json).collect::<Vec<_>>(),
             "done": self.done,
-            "losses": self.losses.iter().map(loss).collect::<Vec<_>>(),
+            "losses": self.losses.iter().map(Loss::to_json).collect::<Vec<_>>(),
             "folder": self.folder.as_ref().map(|folder| folder.display().to_string()),
         })
     }

@@ -126,6 +126,13 @@ pub fn verify(
     if let Some(first) = log.first.filter(|first| *first > content.sealed_seq + 1) {
         look.found(log::gap(&places.wal, first, content.sealed_seq));
     }
+    if listed.is_empty() && content.sealed_seq > 0 {
+        look.found(Finding::damage(&places.wal, "the log", "no segment").expected("at least one").as_a(
+            Weight::Note,
+            "right between a restore or a repair and the first start; else what was not sealed is missing: \
+                 find the log before a daemon is started, which would give its numbers once more",
+        ));
+    }
     stray::look_for(&mut look, &places, &content);
     report.findings = look.findings;
     Ok(report)

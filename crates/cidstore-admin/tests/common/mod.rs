@@ -38,12 +38,13 @@ pub fn metadata(n: u64) -> Option<Box<str>> {
 
 impl Made {
     pub fn open(data: &Path) -> Self {
-        let options = StoreOptions {
-            new_store_id: [7; 16],
-            nonce: 9,
-            segment_bytes: 1 << 16,
-            ..StoreOptions::default()
-        };
+        Self::open_as(data, [7; 16])
+    }
+
+    /// Of this id, where there is no store yet.
+    pub fn open_as(data: &Path, new_store_id: [u8; 16]) -> Self {
+        let options =
+            StoreOptions { new_store_id, nonce: 9, segment_bytes: 1 << 16, ..StoreOptions::default() };
         let (store, _) = Store::open(Arc::new(RealDisk), data, options).unwrap();
         let maintainer = store.maintainer();
         Self { store, maintainer }
