@@ -10,6 +10,7 @@ pub use crate::catalog::beside;
 pub use crate::filter::{BLOCK_BYTES as FILTER_BLOCK_BYTES, key_hash, may_contain};
 pub use crate::order::{Order, Row};
 pub use crate::run::hash_prefix;
+pub use crate::sample::Cut;
 pub use crate::seal::file_name;
 
 use crate::builder::Builder;

@@ -38,6 +38,7 @@ mod order;
 mod pace;
 mod recover;
 mod run;
+mod sample;
 mod scrub;
 mod seal;
 mod sealed;

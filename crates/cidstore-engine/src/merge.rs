@@ -11,6 +11,7 @@ use crate::kway::KWay;
 use crate::mentions::{Around, Mentions};
 use crate::order::{Order, Row};
 use crate::run::{FILTER_ROWS_MIN, Filters, Rows, Run};
+use crate::sample::{self, SAMPLED_ROWS_MIN};
 use crate::tree::{ENDED, Player, Tree};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,6 +63,8 @@ pub struct Indexes {
     pub filters: [Vec<u8>; 3],
     /// Predicates of the triples.
     pub predicates: Predicates,
+    /// See [`Rows::samples`], of the triples.
+    pub samples: [Vec<u64>; 3],
 }
 
 /// The predicates of rows in the order of predicates: see [`Rows::predicates`].
@@ -233,7 +236,8 @@ impl<'a> Merge<'a> {
 
     /// The indexes and filters of the result.
     pub fn indexes(&self) -> Indexes {
-        let filtered = self.triples_len() + self.tombstones_len() >= FILTER_ROWS_MIN;
+        let rows = self.triples_len();
+        let filtered = rows + self.tombstones_len() >= FILTER_ROWS_MIN;
         let subject = filter::build(&if filtered { self.subject_hashes() } else { Vec::new() });
         let mut predicates = Predicates::default();
         let mut keys = Vec::new();
@@ -244,7 +248,6 @@ impl<'a> Merge<'a> {
                     keys.push(filter::key_hash(key));
                 }
             };
-            let rows = self.triples_len();
             let mut of_triples = |key: &[u8], shared: usize, at: usize| {
                 add(key);
                 if order == Order::Pos && shared < 32 {
@@ -253,18 +256,40 @@ impl<'a> Merge<'a> {
             };
             let triples = self.permutation(order, &self.triples, |run| &run.triples, &mut of_triples);
             let mut of_tombstones = |key: &[u8], _, _| add(key);
-            let tombstones =
+            let (tombstones, _) =
                 self.permutation(order, &self.tombstones, |run| &run.tombstones, &mut of_tombstones);
             (triples, tombstones, filter::build(&keys))
         };
-        let (pos, tombstone_pos, predicate_object) = orders(Order::Pos);
-        let (osp, tombstone_osp, object) = orders(Order::Osp);
+        let ((pos, pos_sampled), tombstone_pos, predicate_object) = orders(Order::Pos);
+        let ((osp, osp_sampled), tombstone_osp, object) = orders(Order::Osp);
         drop(keys);
-        predicates.finish(pos.len());
+        predicates.finish(rows);
+        let samples = if rows >= SAMPLED_ROWS_MIN {
+            let spo_sampled: Vec<&Row> = self.triples().step_by(sample::EVERY).collect();
+            // After the predicates that are listed, or where none is, there is one more stretch.
+            let ends = predicates.end.iter().map(|end| *end as usize).chain([rows]);
+            [
+                sample::samples(Order::Spo, &spo_sampled, [rows]),
+                sample::samples(Order::Pos, &pos_sampled, ends),
+                sample::samples(Order::Osp, &osp_sampled, [rows]),
+            ]
+        } else {
+            Default::default()
+        };
         let (hash_prefix, hash_row) = self.hashes();
         self.release();
         let filters = [subject, predicate_object, object];
-        Indexes { pos, osp, tombstone_pos, tombstone_osp, hash_prefix, hash_row, filters, predicates }
+        Indexes {
+            pos,
+            osp,
+            tombstone_pos,
+            tombstone_osp,
+            hash_prefix,
+            hash_row,
+            filters,
+            predicates,
+            samples,
+        }
     }
 
     /// Hashes of the result's subjects, each once among the triples and once among the tombstones.
@@ -284,7 +309,7 @@ impl<'a> Merge<'a> {
         hashes
     }
 
-    /// The result's permutation for an order. `distinct` is told of each distinct leading part
+    /// The result's permutation for an order, and the rows of it that are to be sampled. `distinct` is told of each distinct leading part
     /// (predicate‖object, or object), how many of its bytes are those of the one before (fewer than it
     /// has, 0 for the first), and at which position its rows begin.
     fn permutation(
@@ -293,11 +318,11 @@ impl<'a> Merge<'a> {
         numbers: &[Vec<u32>],
         rows: fn(&Run) -> &Rows,
         distinct: &mut impl FnMut(&[u8], usize, usize),
-    ) -> Vec<u32> {
+    ) -> (Vec<u32>, Vec<&'a Row>) {
         let sorted = self.runs.iter().map(|run| rows(run).sorted(order));
         let mut merged = KWay::new(sorted.map(|sorted| (sorted, 0..sorted.len())));
         let length = if order == Order::Pos { 64 } else { 32 };
-        let mut permutation = Vec::new();
+        let (mut permutation, mut sampled) = (Vec::new(), Vec::new());
         // Bytes that the row has in common with the last one that is in the result.
         let mut shared = 0;
         let mut read = 0;
@@ -314,6 +339,9 @@ impl<'a> Merge<'a> {
                     if shared < length {
                         distinct(&order.key(front.row)[..length], shared, permutation.len());
                     }
+                    if permutation.len().is_multiple_of(sample::EVERY) {
+                        sampled.push(front.row);
+                    }
                     permutation.push(*number);
                     shared = usize::MAX;
                 }
@@ -322,7 +350,7 @@ impl<'a> Merge<'a> {
                 break;
             }
         }
-        permutation
+        (permutation, sampled)
     }
 
     /// The result's hash index: merged by prefix alone, no hash is computed again.
@@ -373,6 +401,7 @@ impl<'a> Merge<'a> {
                 osp: Column::from(indexes.osp),
                 predicates: Column::from(indexes.predicates.listed),
                 predicate_end: Column::from(indexes.predicates.end),
+                samples: indexes.samples.map(Column::from),
             },
             created_at: Column::from(self.created_at().collect::<Vec<_>>()),
             hash_prefix: Column::from(indexes.hash_prefix),

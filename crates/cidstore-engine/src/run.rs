@@ -3,8 +3,10 @@
 use crate::column::Column;
 use crate::filter;
 use crate::order::{Key, Order, Row};
+use crate::sample;
 use crate::search::Sorted;
 use cidstore_types::{Pattern, Seq, Triple, TripleHash, TripleRecord};
+use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -28,6 +30,8 @@ pub struct Rows {
     pub predicates: Column<[u8; 32]>,
     /// End of each predicate's rows in `pos`; they begin where those of the one before end.
     pub predicate_end: Column<u32>,
+    /// Samples, by order; empty where nobody has taken them.
+    pub samples: [Column<u64>; 3],
 }
 
 impl Rows {
@@ -42,33 +46,38 @@ impl Rows {
 
     /// Position, in the order, of the first row whose key is not less than `key`.
     pub fn lower_bound(&self, order: Order, key: &Key) -> usize {
-        let (sorted, among) = self.among(order, key);
+        let (sorted, among) = self.among(order, key, Ordering::Less);
         sorted.lower_bound(key, among)
     }
 
     /// Position, in the order, after the last row whose key is not greater than `key`.
     pub fn upper_bound(&self, order: Order, key: &Key) -> usize {
-        let (sorted, among) = self.among(order, key);
+        let (sorted, among) = self.among(order, key, Ordering::Equal);
         sorted.upper_bound(key, among)
     }
 
-    /// The rows in an order, and the positions outside of which is no place for `key`.
-    fn among(&self, order: Order, key: &Key) -> (Sorted<'_>, Range<usize>) {
+    /// The rows in an order, and positions between which the first of them stands that compares greater
+    /// than `bar` with `key`.
+    fn among(&self, order: Order, key: &Key, bar: Ordering) -> (Sorted<'_>, Range<usize>) {
         let sorted = self.sorted(order);
-        if order != Order::Pos || self.predicates.is_empty() {
-            return (sorted, 0..sorted.len());
-        }
-        let (listed, after) =
-            match self.predicates.binary_search_by(|predicate| predicate[..].cmp(&key[..32])) {
-                Ok(at) => (at, at + 1),
-                Err(at) => (at, at),
-            };
-        // What a damaged file says is bounded by what there is.
-        let end = |at: usize| {
-            self.predicate_end.get(at).map_or(sorted.len(), |end| (*end as usize).min(sorted.len()))
+        let stretch = match order {
+            Order::Pos if !self.predicates.is_empty() => self.of_predicate(&key[..32]),
+            _ => 0..sorted.len(),
         };
+        (sorted, sample::narrow(&sorted, &self.samples[order as usize], key, bar, stretch))
+    }
+
+    /// The positions in `pos` of the rows of a predicate.
+    fn of_predicate(&self, predicate: &[u8]) -> Range<usize> {
+        let rows = self.pos.len();
+        let (listed, after) = match self.predicates.binary_search_by(|listed| listed[..].cmp(predicate)) {
+            Ok(at) => (at, at + 1),
+            Err(at) => (at, at),
+        };
+        // What a damaged file says is bounded by what there is.
+        let end = |at: usize| self.predicate_end.get(at).map_or(rows, |end| (*end as usize).min(rows));
         let start = if listed == 0 { 0 } else { end(listed - 1) };
-        (sorted, start..if after == listed { start } else { end(listed).max(start) })
+        start..if after == listed { start } else { end(listed).max(start) }
     }
 
     /// Row number of a triple.
@@ -222,6 +231,7 @@ impl Run {
             + self.filters.predicate_object.len()
             + self.filters.object.len()
             + self.triples.predicates.len() * 36
+            + self.triples.samples.iter().map(|samples| samples.len() * 8).sum::<usize>()
     }
 
     /// How many rows it counts for where memory, work or space are bounded: its rows, or as many as
@@ -248,20 +258,20 @@ impl Run {
         self.tombstones.find(triple).map(|_| Verdict::Deleted)
     }
 
-    /// The triple that has this hash, if the run holds it.
-    pub fn find_hash(&self, hash: &TripleHash) -> Option<Triple> {
+    /// The triple that has this hash and its row number, if the run holds it.
+    pub fn find_hash(&self, hash: &TripleHash) -> Option<(usize, Triple)> {
         let prefix = hash_prefix(hash);
         // Prefixes of hashes are uniform by construction: the guess is off by about the square root
-        // of the number of rows, so gallop from it.
+        // of the number of rows.
         let prefixes: &[u32] = &self.hash_prefix;
         let guess = ((u64::from(prefix) * prefixes.len() as u64) >> 32) as usize;
-        let first = gallop(prefixes, prefix, guess);
+        let first = sample::outward(prefixes, prefix, guess.saturating_sub(32), 64);
         prefixes[first..]
             .iter()
             .zip(&self.hash_row[first..])
             .take_while(|(p, _)| **p == prefix)
-            .filter_map(|(_, row)| self.triples.spo.get(*row as usize).map(|row| Triple(*row)))
-            .find(|triple| triple.hash() == *hash)
+            .filter_map(|(_, row)| Some((*row as usize, Triple(*self.triples.spo.get(*row as usize)?))))
+            .find(|(_, triple)| triple.hash() == *hash)
     }
 
     /// A row of `triples` with its columns; `None` if there is no such row (damage).
@@ -274,36 +284,4 @@ impl Run {
 /// The part of a triple hash by which a run is searched.
 pub fn hash_prefix(hash: &TripleHash) -> u32 {
     u32::from_be_bytes(hash.0[..4].try_into().expect("4 bytes"))
-}
-
-/// Position of the first value not less than `value`, searched outward from `guess`.
-fn gallop(values: &[u32], value: u32, guess: usize) -> usize {
-    let (mut low, mut high, mut step) = (guess, guess, 64);
-    while low > 0 && values[low - 1] >= value {
-        high = low;
-        low = low.saturating_sub(step);
-        step *= 2;
-    }
-    while high < values.len() && values[high] < value {
-        low = high + 1;
-        high = (high + step).min(values.len());
-        step *= 2;
-    }
-    low + values[low..high].partition_point(|v| *v < value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn galloping_agrees_with_partition_point(mut values in vec(0u32..2000, 0..500), value in 0u32..2000, at: prop::sample::Index) {
-            values.sort_unstable();
-            let guess = at.index(values.len() + 1).min(values.len().saturating_sub(1));
-            prop_assert_eq!(gallop(&values, value, guess), values.partition_point(|v| *v < value));
-        }
-    }
 }

@@ -135,6 +135,9 @@ pub(crate) fn seal(
         output.column(ColumnId::FilterObject, [&indexes.filters[2]])?;
         output.column(ColumnId::Predicate, &indexes.predicates.listed)?;
         output.column(ColumnId::PredicateEnd, le_bytes(&indexes.predicates.end))?;
+        for (column, samples) in ColumnId::SAMPLES.into_iter().zip(&indexes.samples) {
+            output.column(column, samples.iter().map(|sample| sample.to_le_bytes()))?;
+        }
         Ok(())
     });
     let head = match result {
@@ -194,6 +197,9 @@ pub(crate) fn lens(merge: &Merge<'_>, indexes: &Indexes, texts: &[(u32, &[u8])])
             ColumnId::FilterObject => indexes.filters[2].len(),
             ColumnId::Predicate => indexes.predicates.listed.len(),
             ColumnId::PredicateEnd => indexes.predicates.end.len(),
+            ColumnId::SpoSample => indexes.samples[0].len(),
+            ColumnId::PosSample => indexes.samples[1].len(),
+            ColumnId::OspSample => indexes.samples[2].len(),
         };
         len as u64
     })
@@ -322,6 +328,11 @@ pub(crate) fn open(place: &Place<'_>, entry: &RunEntry, id: u64) -> Result<Run, 
             osp: columns.get(ColumnId::Osp)?,
             predicates: columns.get(ColumnId::Predicate)?,
             predicate_end: columns.get(ColumnId::PredicateEnd)?,
+            samples: [
+                columns.get(ColumnId::SpoSample)?,
+                columns.get(ColumnId::PosSample)?,
+                columns.get(ColumnId::OspSample)?,
+            ],
         },
         created_at: columns.get(ColumnId::CreatedAt)?,
         hash_prefix: columns.get(ColumnId::HashPrefix)?,

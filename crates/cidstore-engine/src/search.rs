@@ -10,6 +10,7 @@
 //! correctness, nor more than about 4 log2 n looks.
 
 use crate::order::{Key, Order, Row};
+use crate::sample::Cut;
 use cidstore_types::Triple;
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -182,17 +183,8 @@ impl Between<'_> {
     /// between theirs, so that it begins with what they have in common.
     fn guess(&self, order: Order, key: &Key) -> usize {
         let (low, high) = (self.before.1, self.after.1);
-        let differ = |i: &usize| order.word(low, *i) != order.word(high, *i);
-        let Some(at) = (0..Order::WORDS).find(differ) else { return self.middle() };
-        let common = (order.word(low, at) ^ order.word(high, at)).leading_zeros();
-        // The 64 bits after the common ones.
-        let bits = |word: &dyn Fn(usize) -> u64| {
-            let rest = if at + 1 < Order::WORDS { word(at + 1) } else { 0 };
-            ((u128::from(word(at)) << 64 | u128::from(rest)) << common >> 64) as u64
-        };
-        let of_row = |row: &Row| bits(&|i| order.word(row, i));
-        let word = |i: usize| u64::from_be_bytes(key[8 * i..8 * i + 8].try_into().expect("8 bytes"));
-        let (low, high, key) = (of_row(low), of_row(high), bits(&word));
+        let Some(cut) = Cut::between(order, low, high) else { return self.middle() };
+        let (low, high, key) = (cut.of_row(low), cut.of_row(high), cut.of_key(key));
         let share = key.saturating_sub(low) as f64 / high.saturating_sub(low).max(1) as f64;
         // In a damaged file the rows may stand in any order, and the share be anything.
         let at = self.before.0.saturating_add((share * self.gap() as f64) as usize);

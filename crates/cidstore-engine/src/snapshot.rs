@@ -201,8 +201,12 @@ impl Snapshot {
 
     /// The triple with this hash, if it is present.
     pub fn get(&self, hash: &TripleHash) -> Option<TripleRecord> {
-        let triple = self.runs.iter().rev().find_map(|run| run.find_hash(hash))?;
-        self.find(&triple).and_then(|(run, row)| run.record(row))
+        let found = |(at, run): (usize, &Arc<Run>)| run.find_hash(hash).map(|found| (at, found));
+        let (at, (row, triple)) = self.runs.iter().enumerate().rev().find_map(found)?;
+        // No newer run holds it, but one may have deleted it.
+        let probe = Probe::of_triple(&triple);
+        let deletes = |run: &Arc<Run>| run.may_mention(&probe) && run.tombstones.find(&triple).is_some();
+        if self.runs[at + 1..].iter().any(deletes) { None } else { self.runs[at].record(row) }
     }
 }
 

@@ -1,5 +1,5 @@
-//! A store that a program of format version 1 wrote, and was killed while it had it open, opens and lives
-//! on. In `format1`: triples 0 to 399 and 1000 as below, of which every tenth of the first 300 has
+//! A store that a program of a former format version wrote, and was killed while it had it open, opens and
+//! lives on. In `format1` and `format2`: triples 0 to 399 and 1000 as below, of which every tenth of the first 300 has
 //! metadata; the subject number 5 deleted after the first 300; sealed after 300 and after the delete and
 //! 100 more; triple 1000 in the log only.
 
@@ -48,8 +48,17 @@ fn holds_what_was_written(snapshot: &Snapshot) {
 
 #[test]
 fn a_store_of_version_1_opens_and_gets_the_newest_version_as_it_is_written() {
+    opens_and_gets_the_newest_version(1);
+}
+
+#[test]
+fn a_store_of_version_2_opens_and_gets_the_newest_version_as_it_is_written() {
+    opens_and_gets_the_newest_version(2);
+}
+
+fn opens_and_gets_the_newest_version(former: u32) {
     let dir = tempfile::tempdir().unwrap();
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format1");
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/format{former}"));
     for file in [
         "cidstore.h5",
         "cidstore.h5.runs/000001.h5",
@@ -61,7 +70,7 @@ fn a_store_of_version_1_opens_and_gets_the_newest_version_as_it_is_written() {
     }
     let path = dir.path().join("cidstore.h5");
     let version = || read_catalog("catalog", &std::fs::read(&path).unwrap()).unwrap().format_version;
-    assert_eq!(version(), 1);
+    assert_eq!(version(), former);
     let open = |nonce| {
         Store::open(Arc::new(RealDisk), &path, StoreOptions { nonce, ..StoreOptions::default() }).unwrap()
     };

@@ -36,8 +36,42 @@ pub(super) fn describe_again(
     if file.len()? != entry.file_bytes {
         return Ok(None);
     }
-    let Some(mut lens) = lens_of_rows(look, &*file, entry)? else { return Ok(None) };
+    let Some(lens) = lens_of_rows(look, &*file, entry)? else { return Ok(None) };
     written_by.insert(CREATED_BY.to_owned());
+    for format_version in (1..=FORMAT_VERSION).rev() {
+        let of_version = |column: ColumnId| if column.since() > format_version { 0 } else { lens[column] };
+        for lens in with_metadata(&*file, entry, PerColumn::from_fn(of_version))? {
+            let columns = checksums(look, &*file, entry, &lens)?;
+            for created_by in &written_by {
+                let attributes = RunAttributes {
+                    format_version,
+                    store_id,
+                    run_id: entry.id,
+                    first_seq: entry.first_seq,
+                    last_seq: entry.last_seq,
+                    created_by: created_by.clone(),
+                };
+                // What the format cannot hold is a wrong guess, too.
+                let Ok(skeleton) = run_skeleton(&RunSpec { attributes, columns }) else { continue };
+                let (head_crc32c, file_len) = (skeleton.head_crc32c(), skeleton.file_len);
+                if (head_crc32c, file_len) == (entry.head_crc32c, entry.file_bytes) {
+                    let name = path.display().to_string();
+                    let source = RunSource::Head { name: &name, head: &skeleton.head, head_crc32c, file_len };
+                    return Ok(read_run(source).ok());
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The same lengths with those of metadata, for as much of it as would make the file as long as it is.
+fn with_metadata(
+    file: &dyn File,
+    entry: &RunEntry,
+    mut lens: PerColumn<u64>,
+) -> Result<Vec<PerColumn<u64>>, RepairError> {
+    let mut all = Vec::new();
     for texts in 0..=entry.rows {
         (lens[ColumnId::MetadataRow], lens[ColumnId::MetadataEnd]) = (texts, texts);
         lens[ColumnId::MetadataText] = 0;
@@ -54,30 +88,11 @@ pub(super) fn describe_again(
             }
             lens[ColumnId::MetadataText] = bytes;
         }
-        if end_of(entry.head_bytes, &lens).abs_diff(entry.file_bytes) >= ALIGNMENT_BYTES {
-            continue;
-        }
-        let columns = checksums(look, &*file, entry, &lens)?;
-        for created_by in &written_by {
-            let attributes = RunAttributes {
-                format_version: FORMAT_VERSION,
-                store_id,
-                run_id: entry.id,
-                first_seq: entry.first_seq,
-                last_seq: entry.last_seq,
-                created_by: created_by.clone(),
-            };
-            // What the format cannot hold is a wrong guess, too.
-            let Ok(skeleton) = run_skeleton(&RunSpec { attributes, columns }) else { continue };
-            let (head_crc32c, file_len) = (skeleton.head_crc32c(), skeleton.file_len);
-            if (head_crc32c, file_len) == (entry.head_crc32c, entry.file_bytes) {
-                let name = path.display().to_string();
-                let source = RunSource::Head { name: &name, head: &skeleton.head, head_crc32c, file_len };
-                return Ok(read_run(source).ok());
-            }
+        if end_of(entry.head_bytes, &lens).abs_diff(entry.file_bytes) < ALIGNMENT_BYTES {
+            all.push(lens);
         }
     }
-    Ok(None)
+    Ok(all)
 }
 
 /// How long the columns are, but for those of metadata; `None` if the rows are not those of a run file.

@@ -99,8 +99,13 @@ pub(super) fn hashes(
     Ok(by_row)
 }
 
-/// The list of predicates: ascending, and each with rows of it alone, which are all there are.
-pub(super) fn predicates(look: &mut Look<'_>, columns: &mut Columns<'_>, quick: bool) -> Result<(), Stopped> {
+/// The list of predicates: ascending, and each with rows of it alone, which are all there are. Yields
+/// where the rows of each end.
+pub(super) fn predicates(
+    look: &mut Look<'_>,
+    columns: &mut Columns<'_>,
+    quick: bool,
+) -> Result<Vec<u64>, Stopped> {
     let (file, rows) = (columns.file, columns.layout.columns[ColumnId::Triples]);
     let numbers = columns.layout.columns[ColumnId::Pos];
     let by_row = !quick && [ColumnId::Triples, ColumnId::Pos].iter().all(|column| columns.is_intact(*column));
@@ -113,6 +118,7 @@ pub(super) fn predicates(look: &mut Look<'_>, columns: &mut Columns<'_>, quick: 
     let mut listed = columns.stream(ColumnId::Predicate);
     let mut ends = columns.stream(ColumnId::PredicateEnd);
     let (mut last, mut start, mut mismatch) = (None, 0, None);
+    let mut all = Vec::new();
     loop {
         let (predicate_offset, end_offset) = (listed.offset(), ends.offset());
         let (Some(predicate), Some(end)) = (listed.next::<32>(look)?, ends.next(look)?) else { break };
@@ -135,6 +141,7 @@ pub(super) fn predicates(look: &mut Look<'_>, columns: &mut Columns<'_>, quick: 
             mismatch.get_or_insert((predicate_offset, end_offset, what));
         }
         (last, start) = (Some(predicate), end);
+        all.push(end);
     }
     if last.is_some() && start != rows.len {
         let place = columns.layout.columns[ColumnId::PredicateEnd].offset;
@@ -152,7 +159,7 @@ pub(super) fn predicates(look: &mut Look<'_>, columns: &mut Columns<'_>, quick: 
             columns.wrong(ColumnId::Predicate, predicate_offset, what);
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// One permutation. Its order is looked at where the rows are what was written.

@@ -10,6 +10,7 @@
 mod indexes;
 mod rows;
 pub(crate) mod run;
+mod samples;
 mod stray;
 
 use crate::finding::{Finding, Weight};

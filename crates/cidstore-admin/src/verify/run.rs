@@ -1,7 +1,7 @@
 //! A run file against its own checksums, the catalog, and what a run is.
 
 use super::indexes::{self, Seen};
-use super::rows;
+use super::{rows, samples};
 use crate::finding::{Finding, Weight};
 use crate::look::{Ended, Look, Stream};
 use crate::progress::Stopped;
@@ -142,7 +142,8 @@ pub(crate) fn check(
     for (rows, column, order) in indexes::PERMUTATIONS {
         indexes::permutation(look, &mut columns, &mut seen, (rows, column, order), quick)?;
     }
-    indexes::predicates(look, &mut columns, quick)?;
+    let predicate_ends = indexes::predicates(look, &mut columns, quick)?;
+    samples::check(look, &mut columns, &predicate_ends, quick)?;
     rows::metadata(look, &mut columns)?;
     let ended = columns.stream(ColumnId::CreatedAt).end(look)?;
     columns.ended(ColumnId::CreatedAt, ended);

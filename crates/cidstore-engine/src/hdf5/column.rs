@@ -3,6 +3,9 @@
 use std::fmt;
 use std::ops::{Index, IndexMut};
 
+/// Rows from one sample to the next.
+pub const SAMPLE_ROWS: u64 = 16;
+
 /// What one element of a dataset is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -45,6 +48,8 @@ pub enum Length {
     MetadataRows,
     /// One element for each predicate that is listed.
     Predicates,
+    /// One element for every [`SAMPLE_ROWS`]th triple, or none at all.
+    Samples,
     /// A length of its own.
     Own,
 }
@@ -87,11 +92,17 @@ pub enum ColumnId {
     Predicate,
     /// End of each predicate's rows in `Pos`; they begin where those of the one before end.
     PredicateEnd,
+    /// Samples of `Triples`; see [`crate::sample`].
+    SpoSample,
+    /// Samples of `Pos`.
+    PosSample,
+    /// Samples of `Osp`.
+    OspSample,
 }
 
 impl ColumnId {
     /// All of them, in file order.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::Triples,
         Self::Tombstones,
         Self::CreatedAt,
@@ -109,7 +120,13 @@ impl ColumnId {
         Self::FilterObject,
         Self::Predicate,
         Self::PredicateEnd,
+        Self::SpoSample,
+        Self::PosSample,
+        Self::OspSample,
     ];
+
+    /// The samples, by [`Order`](crate::order::Order).
+    pub const SAMPLES: [Self; 3] = [Self::SpoSample, Self::PosSample, Self::OspSample];
 
     /// Name of the dataset, relative to the file's root.
     pub const fn name(self) -> &'static str {
@@ -131,6 +148,9 @@ impl ColumnId {
             Self::FilterObject => "filter/object",
             Self::Predicate => "index/predicate",
             Self::PredicateEnd => "index/predicate_end",
+            Self::SpoSample => "index/spo_sample",
+            Self::PosSample => "index/pos_sample",
+            Self::OspSample => "index/osp_sample",
         }
     }
 
@@ -148,7 +168,7 @@ impl ColumnId {
             | Self::TombstoneOsp
             | Self::MetadataRow
             | Self::PredicateEnd => Kind::U32,
-            Self::MetadataEnd => Kind::U64,
+            Self::MetadataEnd | Self::SpoSample | Self::PosSample | Self::OspSample => Kind::U64,
             Self::MetadataText | Self::FilterSubject | Self::FilterPredicateObject | Self::FilterObject => {
                 Kind::U8
             }
@@ -164,6 +184,7 @@ impl ColumnId {
             Self::Tombstones | Self::TombstonePos | Self::TombstoneOsp => Length::Tombstones,
             Self::MetadataRow | Self::MetadataEnd => Length::MetadataRows,
             Self::Predicate | Self::PredicateEnd => Length::Predicates,
+            Self::SpoSample | Self::PosSample | Self::OspSample => Length::Samples,
             Self::MetadataText | Self::FilterSubject | Self::FilterPredicateObject | Self::FilterObject => {
                 Length::Own
             }
@@ -178,6 +199,7 @@ impl ColumnId {
             Length::Tombstones => Self::Tombstones,
             Length::MetadataRows => Self::MetadataRow,
             Length::Predicates => Self::Predicate,
+            Length::Samples => Self::SpoSample,
             Length::Own => self,
         }
     }
@@ -186,6 +208,7 @@ impl ColumnId {
     pub const fn since(self) -> u32 {
         match self {
             Self::Predicate | Self::PredicateEnd => 2,
+            Self::SpoSample | Self::PosSample | Self::OspSample => 3,
             _ => 1,
         }
     }
@@ -212,6 +235,9 @@ impl ColumnId {
             Self::FilterObject => "Bloom filter over the objects of /triples and /tombstones",
             Self::Predicate => "predicates of /triples, ascending, each once; empty where there are many",
             Self::PredicateEnd => "end of each predicate's rows in pos; they begin at the end before",
+            Self::SpoSample => "of every 16th row of /triples 64 bits of the key, for searching",
+            Self::PosSample => "of every 16th row in the order of pos 64 bits of the key, for searching",
+            Self::OspSample => "of every 16th row in the order of osp 64 bits of the key, for searching",
         }
     }
 }

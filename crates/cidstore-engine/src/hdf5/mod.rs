@@ -37,7 +37,7 @@ mod tests;
 mod types;
 
 pub use catalog::{Catalog, RunEntry, read_catalog, write_catalog};
-pub use column::{ColumnId, Kind, Length, PerColumn};
+pub use column::{ColumnId, Kind, Length, PerColumn, SAMPLE_ROWS};
 pub use error::Hdf5Error;
 pub use export_file::{
     EXPORT_TRAILER_BYTES, ExportAbout, ExportColumn, ExportExtent, ExportLayout, ExportSkeleton, ExportSpec,
@@ -52,7 +52,7 @@ use ::hdf5_sys::h5::H5get_libversion;
 
 /// Version of the formats of run files and of the catalog that this program writes, and the newest
 /// it reads. It reads all before.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Every column begins at a multiple of this many bytes: a page, so that mapped columns share none.
 pub const ALIGNMENT_BYTES: u64 = 4096;

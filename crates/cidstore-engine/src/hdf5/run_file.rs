@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::attribute::Attributes;
-use super::column::{ColumnId, PerColumn};
+use super::column::{ColumnId, Length, PerColumn, SAMPLE_ROWS};
 use super::dataset::Dataset;
 use super::extent::{self, Extent};
 use super::file::{self, Access};
@@ -122,7 +122,9 @@ pub fn run_skeleton(spec: &RunSpec) -> Result<Skeleton, Hdf5Error> {
     let (head_len, columns) = with_session(&name, |session| {
         describe(session, &path, spec)?;
         // Now that every structure of HDF5 has its place, the columns get theirs, behind them all.
-        extent::allocate(session, &path, ColumnId::ALL.map(|column| (column.name(), column.kind())))?;
+        let version = spec.attributes.format_version;
+        let columns = ColumnId::ALL.into_iter().filter(|column| column.since() <= version);
+        extent::allocate(session, &path, columns.map(|column| (column.name(), column.kind())))?;
         let file = file::open(session, &path, Access::Read)?;
         let layout = read_layout(session, &file, image.len()?)?;
         let extents = layout.columns.iter().map(|(_, extent)| *extent);
@@ -177,8 +179,8 @@ fn check_spec(name: &str, spec: &RunSpec) -> Result<(), Hdf5Error> {
         Err(Hdf5Error::Spec { file: name.to_owned(), what, found, expected })
     };
     let attributes = &spec.attributes;
-    if attributes.format_version != FORMAT_VERSION {
-        let expected = FORMAT_VERSION.to_string();
+    if !(1..=FORMAT_VERSION).contains(&attributes.format_version) {
+        let expected = format!("1 to {FORMAT_VERSION}");
         return error("format_version", attributes.format_version.to_string(), expected);
     }
     if attributes.created_by.len() > CREATED_BY_BYTES_MAX || attributes.created_by.contains('\0') {
@@ -190,13 +192,27 @@ fn check_spec(name: &str, spec: &RunSpec) -> Result<(), Hdf5Error> {
         return error("first_seq..last_seq", found, "not descending".to_owned());
     }
     for (column, ColumnSpec { len, .. }) in spec.columns.iter() {
-        let expected = spec.columns[column.length_of()].len;
-        if *len != expected {
-            let expected = format!("{expected}, as {}", column.length_of());
+        let lens = |column| spec.columns[column].len;
+        if let Some(expected) = other_len(column, attributes.format_version, lens) {
             return error("the length of a column", format!("{len} for {column}"), expected);
         }
     }
     Ok(())
+}
+
+/// What the length of a column should be, where it is something else.
+fn other_len(column: ColumnId, format_version: u32, lens: impl Fn(ColumnId) -> u64) -> Option<String> {
+    let len = lens(column);
+    if column.since() > format_version {
+        return (len > 0).then(|| format!("0, in format version {format_version}"));
+    }
+    let expected = lens(column.length_of());
+    if len != expected {
+        return Some(format!("{expected}, as {}", column.length_of()));
+    }
+    let samples = lens(ColumnId::Triples).div_ceil(SAMPLE_ROWS);
+    let any = len == 0 || len == samples || column.length() != Length::Samples;
+    (!any).then(|| format!("{samples}, for every {SAMPLE_ROWS}th triple, or 0"))
 }
 
 /// Creates the file with everything but the columns' space.
@@ -218,6 +234,9 @@ fn describe(session: &Session<'_>, path: &std::ffi::CStr, spec: &RunSpec) -> Res
             file::create_group(session, &file, group)?;
         }
         for (column, ColumnSpec { len, crc32c }) in spec.columns.iter() {
+            if column.since() > about.format_version {
+                continue;
+            }
             let kind = Type::of(session, column.kind())?;
             let dataset = Dataset::create(session, &file, column.name(), &kind, *len)?;
             dataset.attributes().write_u32("crc32c", *crc32c)?;
@@ -238,9 +257,8 @@ fn read_layout(session: &Session<'_>, file: &Object<'_>, file_len: u64) -> Resul
         extent::read(session, file, file_len, column.name(), column.kind())
     })?;
     for (column, extent) in columns.iter() {
-        let expected = columns[column.length_of()].len;
-        if extent.len != expected {
-            let expected = format!("{expected}, as {}", column.length_of());
+        let lens = |column| columns[column].len;
+        if let Some(expected) = other_len(column, attributes.format_version, lens) {
             return Err(session.mismatch(column.name(), "the number of elements", extent.len, expected));
         }
     }

@@ -43,8 +43,8 @@ fn contradictions_are_not_written() {
         assert!(matches!(&error, Hdf5Error::Spec { .. }), "{error}");
         assert!(error.to_string().contains(part), "{error}");
     };
-    refused(&|c| c.format_version = 0, "format_version is 0, expected 1 to 2");
-    refused(&|c| c.format_version = 3, "format_version is 3, expected 1 to 2");
+    refused(&|c| c.format_version = 0, "format_version is 0, expected 1 to 3");
+    refused(&|c| c.format_version = 4, "format_version is 4, expected 1 to 3");
     refused(&|c| c.next_run_id = 2, "next_run_id");
     refused(&|c| c.runs[1].id = 1, "each once");
     refused(&|c| c.runs[0].last_seq = 1001, "sealed_seq 1000");

@@ -36,6 +36,7 @@ fn the_columns_are_those_of_the_code() {
                 Length::Tombstones => "t",
                 Length::MetadataRows => "m",
                 Length::Predicates => "d",
+                Length::Samples => "v",
                 Length::Own => "own",
             };
             let bytes = column.kind().bytes().to_string();

@@ -34,6 +34,9 @@ fn columns(rows: &[[u64; 3]], tombstones: &[[u64; 3]]) -> Columns {
             vec![0xa5; 64 * rows.len().min(3)]
         }
         ColumnId::TombstonePos | ColumnId::TombstoneOsp => numbers(tombstones.len()),
+        ColumnId::SpoSample | ColumnId::PosSample | ColumnId::OspSample => {
+            vec![0x5a; 8 * rows.len().div_ceil(SAMPLE_ROWS as usize)]
+        }
         ColumnId::Predicate => rows.iter().take(1).flat_map(|r| row(*r)[32..64].to_vec()).collect(),
         _ => numbers(rows.len()),
     })

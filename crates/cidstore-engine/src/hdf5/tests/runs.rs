@@ -89,8 +89,9 @@ fn empty_columns_have_no_place_and_an_empty_run_is_a_file() {
 #[test]
 fn a_run_of_sixteen_million_rows_is_described_in_little_memory() {
     let mut spec = spec(1, &columns(&[], &[]));
-    for (column, len) in ColumnId::ALL.map(|column| (column, 16_000_000)) {
-        spec.columns[column].len = len;
+    for column in ColumnId::ALL {
+        let every = if column.length() == Length::Samples { SAMPLE_ROWS } else { 1 };
+        spec.columns[column].len = 16_000_000 / every;
     }
     run_skeleton(&spec).unwrap();
     let before = resident_bytes();
@@ -139,6 +140,17 @@ fn what_the_format_cannot_hold_is_refused() {
     refused(&|s| s.attributes.created_by = "a\0b".to_owned(), "created_by");
     refused(&|s| s.attributes.last_seq = 0, "first_seq..last_seq");
     refused(&|s| s.attributes.format_version = FORMAT_VERSION + 1, "format_version");
+    refused(
+        &|s| s.columns[ColumnId::OspSample].len = 0,
+        "0 for /index/osp_sample, expected 1, as /index/spo_sample",
+    );
+    let samples = |s: &mut RunSpec, len| ColumnId::SAMPLES.map(|column| s.columns[column].len = len);
+    refused(&|s| drop(samples(s, 2)), "2 for /index/spo_sample, expected 1, for every 16th triple, or 0");
+    refused(&|s| s.attributes.format_version = 2, "expected 0, in format version 2");
+    let mut former = good.clone();
+    (former.attributes.format_version, _) = (2, samples(&mut former, 0));
+    let former = run_skeleton(&former).unwrap().head;
+    assert!(!former.windows(10).any(|name| name == b"spo_sample"), "what the format did not have");
     let mut empty = good.clone();
     empty.attributes.created_by = String::new();
     run_skeleton(&empty).unwrap();
