@@ -20,6 +20,10 @@ pub struct Seeds {
     pub step: u64,
 }
 
+/// After so many seeds, what was tried so far is told on standard error: a campaign takes long, and one
+/// that is interrupted has shown something, too.
+const TOLD_SEEDS: u64 = 20_000;
+
 /// Runs seeds one after another, for so long at most.
 ///
 /// # Errors
@@ -32,6 +36,10 @@ pub fn run(seeds: Seeds, budget: Option<Duration>) -> Result<Counts, String> {
             break;
         }
         counts.merge(&run_seed(seeds.from.wrapping_add(i.wrapping_mul(seeds.step)))?);
+        if (i + 1).is_multiple_of(TOLD_SEEDS) {
+            let (from, step) = (seeds.from, seeds.step);
+            eprintln!("seeds {from}, {}, …: {} of {} held: {counts}", from + step, i + 1, seeds.count);
+        }
     }
     Ok(counts)
 }
