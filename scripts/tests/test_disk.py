@@ -83,6 +83,32 @@ def test_run_files_that_cannot_be_written_cost_no_mutation(faults, make_daemon, 
     assert sealed["status"] == "ok", sealed
 
 
+def test_run_file_that_cannot_be_read_any_more_is_told(make_daemon, make_client):
+    daemon = make_daemon()
+    client = make_client(daemon)
+    for number in range(300):
+        insert(client, number)
+    client.ok("checkpoint")
+    (run,) = pathlib.Path(daemon.folder).glob("cidstore.h5.runs/*.h5")
+    assert present(client, 7)
+    # Pages behind the end of a file are like those of a bad sector: reading them is a SIGBUS.
+    sealed = run.read_bytes()
+    os.truncate(run, 4096)
+    reply = client.call("count", s=cid(0, 7))
+    assert reply.get("error_code") == 500 and str(run) in reply["error_msg"], reply
+    reply = client.call("query", s=cid(0, 7))
+    assert reply.get("error_code") == 500 and "cidctl repair" in reply["error_msg"], reply
+    assert daemon.process.poll() is None
+    assert insert(client, 1000).get("error_code") is None, "writes do not depend on it"
+    _, status, _ = get(daemon, "/status")
+    assert run.name in status.decode(), status
+    assert daemon.stop() == 0
+    run.write_bytes(sealed)
+    daemon.start()
+    client = make_client(daemon)
+    assert all(present(client, number) for number in [*range(300), 1000])
+
+
 def test_start_on_a_file_system_that_is_read_only(tmp_path, make_daemon, make_client):
     folder = tmp_path / "mounted"
     folder.mkdir()

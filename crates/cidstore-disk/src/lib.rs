@@ -10,6 +10,7 @@
 //! - Nothing is durable before `sync_data`, `sync_all` (a file's bytes) or `sync_dir` (its name).
 //! - A failed sync is never retried by this crate: the caller latches.
 
+mod guard;
 mod lock;
 mod readable;
 mod real;
@@ -130,10 +131,16 @@ pub trait File: Send + Sync {
 ///
 /// # Safety
 /// [`Map::bytes`] returns the same bytes at the same place for as long as the map lives, wherever it
-/// is moved and whatever hints it is given: users keep pointers into them.
+/// is moved and whatever hints it is given: users keep pointers into them. Only a page that cannot be
+/// read any more turns into zeros, when [`Map::unreadable_page`] tells of it.
 pub unsafe trait Map: Send + Sync {
     /// All of them.
     fn bytes(&self) -> &[u8];
+    /// Where the first page was met that cannot be read any more (a bad sector, a file cut short), in
+    /// bytes from the beginning; `None` if there was none so far. It reads as zeros.
+    fn unreadable_page(&self) -> Option<u64> {
+        None
+    }
     /// Tells that a range will be read once, front to back; a hint.
     fn will_scan(&self, _range: Range<usize>) {}
     /// Tells that a range will not be needed soon, so that it need not stay resident; a hint.

@@ -1,5 +1,6 @@
 //! The real file system.
 
+use crate::guard::Guard;
 use crate::{Disk, DiskError, File, Map, Open, Result};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, fdatasync, flock, fsync, ftruncate, statvfs};
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
@@ -79,7 +80,9 @@ impl Disk for RealDisk {
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(error("map", path))?;
         // Lookups touch a page here and there; what is read front to back says so.
         let _ = map.advise(memmap2::Advice::Random);
-        Ok(Arc::new(RealMap(map)))
+        let start = map.as_ptr() as usize;
+        let guard = Guard::new(start..start + map.len()).map_err(error("guard", path))?;
+        Ok(Arc::new(RealMap { guard, map }))
     }
 
     fn available_bytes(&self, dir: &Path) -> Result<u64> {
@@ -192,16 +195,20 @@ fn sync_file_range(file: &fs::File, range: &Range<u64>, flags: libc::c_uint) -> 
     }
 }
 
-struct RealMap(memmap2::Mmap);
+struct RealMap {
+    /// Goes before the map does: fields are dropped in this order.
+    guard: Option<Guard>,
+    map: memmap2::Mmap,
+}
 
 impl RealMap {
     /// Advises on the pages that lie wholly within `range`.
     fn advise(&self, range: &Range<usize>, advice: Advice) {
         let page = rustix::param::page_size();
         let start = range.start.next_multiple_of(page);
-        let end = range.end.min(self.0.len()) / page * page;
+        let end = range.end.min(self.map.len()) / page * page;
         if start < end {
-            let address = self.0[start..end].as_ptr().cast_mut().cast();
+            let address = self.map[start..end].as_ptr().cast_mut().cast();
             // SAFETY: the range lies within a live, read-only, file-backed mapping: whatever the
             // advice (dropping pages included), later reads see the same bytes of the file.
             let _ = unsafe { madvise(address, end - start, advice) };
@@ -210,10 +217,14 @@ impl RealMap {
 }
 
 // SAFETY: the mapping is read-only, stays at its address until it is dropped, and hints do not change
-// what is read there.
+// what is read there; nor does the guard, but for pages that cannot be read.
 unsafe impl Map for RealMap {
     fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.map
+    }
+
+    fn unreadable_page(&self) -> Option<u64> {
+        self.guard.as_ref()?.unreadable().map(|offset| offset as u64)
     }
 
     fn will_scan(&self, range: Range<usize>) {

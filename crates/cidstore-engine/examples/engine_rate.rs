@@ -114,14 +114,14 @@ fn main() {
         .map(|i| {
             let hash = triple(mix(i) % total).hash();
             let start = Instant::now();
-            assert!(snapshot.get(&hash).is_some());
+            assert!(snapshot.get(&hash).unwrap().is_some());
             start.elapsed()
         })
         .collect();
     times.sort_unstable();
     println!("get: p50 {:.2?} p99 {:.2?}; {}", times[10_000], times[19_800], memory());
     let t = Instant::now();
-    let count = snapshot.count(&Pattern::ALL);
+    let count = snapshot.count(&Pattern::ALL).unwrap();
     println!("count: {count} at {:.0} rows/s", count as f64 / t.elapsed().as_secs_f64());
     drop((snapshot, store));
     let t = Instant::now();

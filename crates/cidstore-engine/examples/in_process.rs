@@ -117,7 +117,7 @@ fn by_hash(snapshot: &Snapshot, data: Data, args: &Args) -> Result<Vec<u64>, Box
         let triple: Triple = data.triple(data.scattered(args.triples, i));
         let hash = triple.hash();
         let start = Instant::now();
-        let found = snapshot.get(&hash);
+        let found = snapshot.get(&hash)?;
         let taken = start.elapsed();
         if found.is_some() { Ok(taken) } else { Err(format!("{triple:?} is not found by hash").into()) }
     })

@@ -88,6 +88,9 @@ pub enum StoreError {
         /// Last mutation whose effects the file holds.
         last_seq: Seq,
     },
+    /// A page of a run file could not be read when it was needed.
+    #[error(transparent)]
+    UnreadablePage(#[from] UnreadablePage),
     /// The catalog cannot be used.
     #[error(
         "the catalog cannot be used: {0}. Restore it from a backup, together with the run files and the \
@@ -122,6 +125,23 @@ pub enum StoreError {
         /// What the catalog says.
         expected: String,
     },
+}
+
+/// A page of a run file could not be read: what was asked cannot be told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{}: the page at {offset} cannot be read: what the file holds (mutations {first_seq} to {last_seq}) \
+     cannot be told. Stop the daemon, then run `cidctl repair` or put the file back from a backup", path.display()
+)]
+pub struct UnreadablePage {
+    /// The run file.
+    pub path: PathBuf,
+    /// Where the first such page begins in it.
+    pub offset: u64,
+    /// First mutation whose effects the file holds.
+    pub first_seq: Seq,
+    /// Last mutation whose effects the file holds.
+    pub last_seq: Seq,
 }
 
 impl StoreError {

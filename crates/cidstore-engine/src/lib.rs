@@ -52,13 +52,13 @@ mod verify;
 
 pub use changes::{Change, changes, changes_until};
 pub use compaction::Pending;
-pub use error::StoreError;
+pub use error::{StoreError, UnreadablePage};
 pub use maintain::{Maintainer, MergeStop, Merger, Merging, Progress, Sealer, Step};
 pub use options::StoreOptions;
 pub use pace::{GoOn, Looked};
 pub use recover::OpenReport;
 pub use scrub::{Scrubbed, Scrubber};
 pub use sealed::{Sealed, SealedRow, SealedRows};
-pub use snapshot::{CursorError, Page, Snapshot};
+pub use snapshot::{CursorError, Page, QueryError, Snapshot};
 pub use stats::EngineStats;
 pub use store::{Durability, Outcome, Reader, Refused, Store};

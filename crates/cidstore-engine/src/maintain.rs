@@ -341,6 +341,14 @@ impl Shared {
             })?;
             (run, Some(entry))
         };
+        // Zeros in the place of what could not be read must not replace it.
+        let read = claim.runs.iter().chain(&claim.newer).chain(claim.older.iter().flatten());
+        if let Some(Err(unreadable)) = read.map(|run| run.check_readable()).find(Result::is_err) {
+            if let Some(file) = &run.file {
+                file.mark_obsolete();
+            }
+            return Err(unreadable.into());
+        }
         let old: Vec<u64> =
             claim.runs.iter().filter_map(|run| run.file.as_ref()).map(|file| file.number).collect();
         let sealed = self.replace_catalog(|catalog| splice(catalog, &old, entry, last_seq));

@@ -1,6 +1,7 @@
 //! A run: an immutable sorted set of triples and tombstones, with the indexes over them.
 
 use crate::column::Column;
+use crate::error::UnreadablePage;
 use crate::filter;
 use crate::order::{Key, Order, Row};
 use crate::sample;
@@ -241,13 +242,23 @@ impl Run {
         self.len().max((bytes / WEIGHT_BYTES) as usize)
     }
 
-    /// Whether the filters leave open that the run mentions what is looked for.
+    /// Whether the filters leave open that the run mentions what is looked for. Those of a file that
+    /// cannot be read everywhere leave open everything.
     pub fn may_mention(&self, probe: &Probe) -> bool {
         let may =
             |filter: &[u8], hash: Option<u64>| hash.is_none_or(|hash| filter::may_contain(filter, hash));
-        may(&self.filters.subject, probe.subject)
+        (may(&self.filters.subject, probe.subject)
             && may(&self.filters.predicate_object, probe.predicate_object)
-            && may(&self.filters.object, probe.object)
+            && may(&self.filters.object, probe.object))
+            || self.check_readable().is_err()
+    }
+
+    /// Whether all that was read of its file was there: to be asked after each answer.
+    ///
+    /// # Errors
+    /// [`UnreadablePage`].
+    pub fn check_readable(&self) -> Result<(), UnreadablePage> {
+        self.file.as_ref().map_or(Ok(()), |file| file.check_readable())
     }
 
     /// What it says of a triple; `None` if it does not mention it.

@@ -4,7 +4,7 @@
 //! written through [`Disk`], so that a simulated medium sees every write.
 
 use crate::column::Column;
-use crate::error::StoreError;
+use crate::error::{StoreError, UnreadablePage};
 use crate::garbage::Garbage;
 use crate::hdf5::{
     self, ColumnId, ColumnSpec, Extent, FORMAT_VERSION, PerColumn, RunAttributes, RunEntry, RunSource,
@@ -13,7 +13,7 @@ use crate::hdf5::{
 use crate::merge::{Indexes, Merge};
 use crate::run::{Filters, Rows, Run, Texts};
 use bytemuck::Pod;
-use cidstore_disk::{Disk, File, Open};
+use cidstore_disk::{Disk, File, Map, Open};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,12 +39,25 @@ pub struct RunFile {
     pub(crate) columns: PerColumn<Extent>,
     /// What was found when it was verified, if that was not what was written.
     pub(crate) damage: OnceLock<Arc<str>>,
+    map: Arc<dyn Map>,
     /// The first catalog that does not name it; 0 while the current one does.
     obsolete_since: AtomicU64,
     garbage: Arc<Garbage>,
 }
 
 impl RunFile {
+    /// Whether all that was read through the map was there. What was not is damage.
+    ///
+    /// # Errors
+    /// [`UnreadablePage`].
+    pub(crate) fn check_readable(&self) -> Result<(), UnreadablePage> {
+        let Some(offset) = self.map.unreadable_page() else { return Ok(()) };
+        let (first_seq, last_seq) = self.seqs;
+        let error = UnreadablePage { path: self.path.clone(), offset, first_seq, last_seq };
+        self.damage.get_or_init(|| error.to_string().into());
+        Err(error)
+    }
+
     /// The catalog no longer names it.
     pub(crate) fn mark_obsolete(&self) {
         self.obsolete_since.store(self.garbage.version(), Ordering::Release);
@@ -361,6 +374,7 @@ pub(crate) fn open(place: &Place<'_>, entry: &RunEntry, id: u64) -> Result<Run, 
             head: (entry.head_bytes, entry.head_crc32c),
             columns: layout.columns,
             damage: OnceLock::new(),
+            map: Arc::clone(&map),
             obsolete_since: AtomicU64::new(0),
             garbage: Arc::clone(place.garbage),
         })),
@@ -375,7 +389,7 @@ pub(crate) fn open(place: &Place<'_>, entry: &RunEntry, id: u64) -> Result<Run, 
 
 /// The columns of a mapped file.
 struct Mapped<'a> {
-    map: &'a Arc<dyn cidstore_disk::Map>,
+    map: &'a Arc<dyn Map>,
     places: &'a PerColumn<Extent>,
     path: &'a Path,
 }

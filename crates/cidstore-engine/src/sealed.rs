@@ -1,6 +1,6 @@
 //! A store's sealed state, read-only: for programs that look at it beside the daemon, or without one.
 
-use crate::error::StoreError;
+use crate::error::{StoreError, UnreadablePage};
 use crate::garbage::Garbage;
 use crate::hdf5::Catalog;
 use crate::kway::KWay;
@@ -62,6 +62,14 @@ impl Sealed {
             file.verify(&*self.disk, &mut |_| Ok(()))?;
         }
         Ok(())
+    }
+
+    /// Whether all that was read of the runs was there: to be asked when their rows were read.
+    ///
+    /// # Errors
+    /// [`UnreadablePage`].
+    pub fn check_readable(&self) -> Result<(), UnreadablePage> {
+        self.runs.iter().try_for_each(|run| run.check_readable())
     }
 
     /// The triples that are present, ascending, each once.

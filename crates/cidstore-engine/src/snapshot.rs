@@ -1,5 +1,6 @@
 //! One state of the store, and the questions that can be asked of it.
 
+use crate::error::UnreadablePage;
 use crate::kway::{Front, KWay};
 use crate::order::{Key, Order, Prefix};
 use crate::pace::{GivenUp, GoOn, Looked, Pace};
@@ -37,6 +38,17 @@ pub struct CursorError;
 
 /// First byte of a cursor.
 const CURSOR_FORM: u8 = 1;
+
+/// Why a query has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// The cursor is not one of this query.
+    #[error(transparent)]
+    Cursor(#[from] CursorError),
+    /// A run that had to be asked cannot be read.
+    #[error(transparent)]
+    UnreadablePage(#[from] UnreadablePage),
+}
 
 fn encode_cursor(order: Order, key: &Key) -> Vec<u8> {
     let mut cursor = vec![CURSOR_FORM, order as u8];
@@ -77,14 +89,14 @@ impl Snapshot {
     /// `records`.
     ///
     /// # Errors
-    /// [`CursorError`].
+    /// [`QueryError`].
     pub fn query(
         &self,
         pattern: &Pattern,
         limit: usize,
         cursor: Option<&[u8]>,
         records: bool,
-    ) -> Result<Page, CursorError> {
+    ) -> Result<Page, QueryError> {
         let page = self.query_while(pattern, limit, cursor, records, &mut |_| true)?;
         Ok(page.expect("nobody has enough"))
     }
@@ -92,7 +104,7 @@ impl Snapshot {
     /// As [`Snapshot::query`], as long as `go_on` says so; `None` where it does not.
     ///
     /// # Errors
-    /// [`CursorError`].
+    /// [`QueryError`].
     pub fn query_while(
         &self,
         pattern: &Pattern,
@@ -100,11 +112,12 @@ impl Snapshot {
         cursor: Option<&[u8]>,
         records: bool,
         go_on: &mut GoOn<'_>,
-    ) -> Result<Option<Page>, CursorError> {
+    ) -> Result<Option<Page>, QueryError> {
         let prefix = Prefix::of(pattern);
         let after = cursor.map(|cursor| decode_cursor(&prefix, cursor)).transpose()?;
         let mut page = Page { as_of: self.as_of, records: records.then(Vec::new), ..Page::default() };
-        let mut matches = Matches::new(prefix.clone(), &self.ranges(pattern, &prefix, after.as_ref()));
+        let asked = self.asked(pattern);
+        let mut matches = Matches::new(prefix.clone(), &ranges(&asked, &prefix, after.as_ref()));
         // A borrow of its own: what is lent to `Pace` must not be lent for longer than it lives.
         let mut go_on = |looked: Looked| go_on(looked);
         let mut pace = Pace::new(prefix.order, &mut go_on);
@@ -126,6 +139,7 @@ impl Snapshot {
             page.rows.push(Triple(*row));
         }
         pace.end();
+        asked.into_iter().try_for_each(Run::check_readable)?;
         Ok(Some(page))
     }
 
@@ -135,79 +149,107 @@ impl Snapshot {
     }
 
     /// Number of matches of the pattern.
-    pub fn count(&self, pattern: &Pattern) -> u64 {
-        self.count_while(pattern, &mut |_| true).expect("nobody has enough")
+    ///
+    /// # Errors
+    /// [`UnreadablePage`].
+    pub fn count(&self, pattern: &Pattern) -> Result<u64, UnreadablePage> {
+        Ok(self.count_while(pattern, &mut |_| true)?.expect("nobody has enough"))
     }
 
     /// As [`Snapshot::count`], as long as `go_on` says so; `None` where it does not. Where the matches
     /// are one range of one run, they are counted without being looked at.
-    pub fn count_while(&self, pattern: &Pattern, go_on: &mut GoOn<'_>) -> Option<u64> {
+    ///
+    /// # Errors
+    /// [`UnreadablePage`].
+    pub fn count_while(
+        &self,
+        pattern: &Pattern,
+        go_on: &mut GoOn<'_>,
+    ) -> Result<Option<u64>, UnreadablePage> {
         let prefix = Prefix::of(pattern);
-        let ranges = self.ranges(pattern, &prefix, None);
-        match &ranges[..] {
-            [] => return Some(0),
-            [range] if range.tombstones => return Some(0),
-            [range] => return Some(range.len(&prefix)),
-            _ => {}
-        }
-        let mut matches = Matches::new(prefix.clone(), &ranges);
-        let mut go_on = |looked: Looked| go_on(looked);
-        let mut pace = Pace::new(prefix.order, &mut go_on);
-        let mut count = 0;
-        while matches.next(&mut pace).ok()?.is_some() {
-            count += 1;
-        }
-        pace.end();
-        Some(count)
+        let asked = self.asked(pattern);
+        let ranges = ranges(&asked, &prefix, None);
+        let count = match &ranges[..] {
+            [] => 0,
+            [range] if range.tombstones => 0,
+            [range] => range.len(&prefix),
+            _ => {
+                let mut matches = Matches::new(prefix.clone(), &ranges);
+                let mut go_on = |looked: Looked| go_on(looked);
+                let mut pace = Pace::new(prefix.order, &mut go_on);
+                let mut count = 0;
+                loop {
+                    match matches.next(&mut pace) {
+                        Ok(Some(_)) => count += 1,
+                        Ok(None) => break,
+                        Err(GivenUp) => return Ok(None),
+                    }
+                }
+                pace.end();
+                count
+            }
+        };
+        asked.into_iter().try_for_each(Run::check_readable)?;
+        Ok(Some(count))
     }
 
-    /// Where the matches that come after `after` begin, in each run that has some.
-    fn ranges(&self, pattern: &Pattern, prefix: &Prefix, after: Option<&Key>) -> Vec<Matching<'_>> {
+    /// The runs that may have to do with a pattern.
+    fn asked(&self, pattern: &Pattern) -> Vec<&Run> {
         let probe = Probe::of(pattern);
         // All filters first: their misses overlap, while those of a search wait for each other.
-        let runs: Vec<&Run> =
-            self.runs.iter().map(|run| &**run).filter(|run| run.may_mention(&probe)).collect();
-        let mut ranges = Vec::with_capacity(runs.len());
-        for run in runs {
-            for (rows, tombstones) in [(&run.triples, false), (&run.tombstones, true)] {
-                let sorted = rows.sorted(prefix.order);
-                let start = after.map_or_else(
-                    || rows.lower_bound(prefix.order, &prefix.least()),
-                    |after| rows.upper_bound(prefix.order, after),
-                );
-                if start < sorted.len() && prefix.is_of(sorted.row(start)) {
-                    ranges.push(Matching { run, tombstones, sorted, start });
-                }
-            }
-        }
-        ranges
+        self.runs.iter().map(|run| &**run).filter(|run| run.may_mention(&probe)).collect()
     }
 
     /// Whether the triple is present.
-    pub fn contains(&self, triple: &Triple) -> bool {
-        self.find(triple).is_some()
-    }
-
-    /// The newest run that holds the triple, and its row there, if it is present.
-    fn find(&self, triple: &Triple) -> Option<(&Run, usize)> {
+    ///
+    /// # Errors
+    /// [`UnreadablePage`].
+    pub fn contains(&self, triple: &Triple) -> Result<bool, UnreadablePage> {
         let probe = Probe::of_triple(triple);
-        let mut newest_first = self.runs.iter().rev().filter(|run| run.may_mention(&probe));
-        let (run, verdict) = newest_first.find_map(|run| Some((run, run.verdict(triple)?)))?;
-        match verdict {
-            Verdict::Present(row) => Some((run, row)),
-            Verdict::Deleted => None,
+        for run in self.runs.iter().rev().filter(|run| run.may_mention(&probe)) {
+            let verdict = run.verdict(triple);
+            run.check_readable()?;
+            if let Some(verdict) = verdict {
+                return Ok(matches!(verdict, Verdict::Present(_)));
+            }
         }
+        Ok(false)
     }
 
     /// The triple with this hash, if it is present.
-    pub fn get(&self, hash: &TripleHash) -> Option<TripleRecord> {
+    ///
+    /// # Errors
+    /// [`UnreadablePage`].
+    pub fn get(&self, hash: &TripleHash) -> Result<Option<TripleRecord>, UnreadablePage> {
         let found = |(at, run): (usize, &Arc<Run>)| run.find_hash(hash).map(|found| (at, found));
-        let (at, (row, triple)) = self.runs.iter().enumerate().rev().find_map(found)?;
-        // No newer run holds it, but one may have deleted it.
-        let probe = Probe::of_triple(&triple);
-        let deletes = |run: &Arc<Run>| run.may_mention(&probe) && run.tombstones.find(&triple).is_some();
-        if self.runs[at + 1..].iter().any(deletes) { None } else { self.runs[at].record(row) }
+        let found = self.runs.iter().enumerate().rev().find_map(found);
+        let record = found.and_then(|(at, (row, triple))| {
+            // No newer run holds it, but one may have deleted it.
+            let probe = Probe::of_triple(&triple);
+            let deletes = |run: &Arc<Run>| run.may_mention(&probe) && run.tombstones.find(&triple).is_some();
+            if self.runs[at + 1..].iter().any(deletes) { None } else { self.runs[at].record(row) }
+        });
+        self.runs[found.map_or(0, |(at, _)| at)..].iter().try_for_each(|run| run.check_readable())?;
+        Ok(record)
     }
+}
+
+/// Where the matches of a prefix that come after `after` begin, in each run that has some.
+fn ranges<'a>(asked: &[&'a Run], prefix: &Prefix, after: Option<&Key>) -> Vec<Matching<'a>> {
+    let mut ranges = Vec::with_capacity(asked.len());
+    for run in asked {
+        for (rows, tombstones) in [(&run.triples, false), (&run.tombstones, true)] {
+            let sorted = rows.sorted(prefix.order);
+            let start = after.map_or_else(
+                || rows.lower_bound(prefix.order, &prefix.least()),
+                |after| rows.upper_bound(prefix.order, after),
+            );
+            if start < sorted.len() && prefix.is_of(sorted.row(start)) {
+                ranges.push(Matching { run, tombstones, sorted, start });
+            }
+        }
+    }
+    ranges
 }
 
 /// The rows of a run that match a prefix: those from `start` on, at least one.

@@ -1,13 +1,13 @@
 //! The store: log, runs and catalog as one thing that mutations are committed to.
 
 use crate::builder::Builder;
-use crate::error::StoreError;
+use crate::error::{StoreError, UnreadablePage};
 use crate::list::tidy_newer;
 use crate::maintain::{Maintainer, Shared};
 use crate::options::StoreOptions;
 use crate::pace::{Looked, Lookups};
 use crate::run::Run;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{QueryError, Snapshot};
 use cidstore_disk::Disk;
 use cidstore_types::{Batch, Mutation, Op, Pattern, Seq, Triple};
 use cidstore_wal::{Log, PAYLOAD_BYTES_MAX, Wal, WalError};
@@ -65,6 +65,9 @@ pub enum Refused {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// What there is to delete cannot be read.
+    #[error(transparent)]
+    UnreadablePage(#[from] UnreadablePage),
 }
 
 /// The writer's end of a store. There is one, and it is not shared.
@@ -118,7 +121,7 @@ impl Staged<'_> {
     }
 
     /// How many different triples of these are present in the staged state.
-    fn present(&mut self, rows: &[Triple]) -> u64 {
+    fn present(&mut self, rows: &[Triple]) -> Result<u64, UnreadablePage> {
         self.build();
         let mut lookups = Lookups::new(self.lookups);
         let mut contains = |row: &Triple| {
@@ -126,10 +129,10 @@ impl Staged<'_> {
             self.view.contains(row)
         };
         if let [row] = rows {
-            return u64::from(contains(row));
+            return contains(row).map(u64::from);
         }
         let mut seen = HashSet::with_capacity(rows.len());
-        rows.iter().filter(|row| seen.insert(**row) && contains(row)).count() as u64
+        rows.iter().filter(|row| seen.insert(**row)).map(|row| contains(row).map(u64::from)).sum()
     }
 }
 
@@ -244,10 +247,16 @@ impl Store {
                         continue;
                     }
                     let affected = match batch.op {
-                        Op::Insert => found as u64,
+                        Op::Insert => Ok(found as u64),
                         Op::Delete => staged.present(&batch.rows),
                     };
-                    (batch, affected)
+                    match affected {
+                        Ok(affected) => (batch, affected),
+                        Err(unreadable) => {
+                            outcomes.push(Err(unreadable.into()));
+                            continue;
+                        }
+                    }
                 }
                 Mutation::DeleteMatching { pattern, received_at } => {
                     match matches(&mut staged, pattern, self.shared.options.batch_rows_max) {
@@ -305,7 +314,11 @@ fn matches(staged: &mut Staged<'_>, pattern: &Pattern, limit: usize) -> Result<V
         true
     };
     let page = staged.view.query_while(pattern, limit, None, false, &mut told);
-    let page = page.expect("a query without a cursor").expect("nobody has enough");
+    let page = match page {
+        Ok(page) => page.expect("nobody has enough"),
+        Err(QueryError::UnreadablePage(unreadable)) => return Err(unreadable.into()),
+        Err(QueryError::Cursor(_)) => unreachable!("a query without a cursor"),
+    };
     if page.cursor.is_some() { Err(Refused::TooManyMatches { limit }) } else { Ok(page.rows) }
 }
 

@@ -30,7 +30,7 @@ fn insert(store: &mut Store, lows: std::ops::Range<u64>) -> Result<(), StoreErro
 }
 
 fn count(store: &Store) -> u64 {
-    store.reader().snapshot().count(&Pattern::ALL)
+    store.reader().snapshot().count(&Pattern::ALL).unwrap()
 }
 
 /// Bytes of all files.

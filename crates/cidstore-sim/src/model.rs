@@ -122,9 +122,9 @@ pub fn ask(snapshot: &Snapshot, model: &Model, pattern: &Pattern, limit: usize) 
     rows.dedup();
     assert_eq!(rows.len(), found, "{pattern:?}: a triple twice");
     assert_eq!(rows, expected, "{pattern:?}");
-    assert_eq!(snapshot.count(pattern), expected.len() as u64, "the count of {pattern:?}");
+    assert_eq!(snapshot.count(pattern).unwrap(), expected.len() as u64, "the count of {pattern:?}");
     for triple in expected.iter().take(limit) {
-        assert!(snapshot.contains(triple), "{triple:?} is not contained");
-        assert_eq!(snapshot.get(&triple.hash()).map(|record| record.triple), Some(*triple));
+        assert!(snapshot.contains(triple).unwrap(), "{triple:?} is not contained");
+        assert_eq!(snapshot.get(&triple.hash()).unwrap().map(|record| record.triple), Some(*triple));
     }
 }

@@ -34,9 +34,9 @@ impl RebuildSource for Source {
         let snapshot = self.reader.snapshot();
         let holds = |hash: &TripleHash| {
             self.shared.touched.search();
-            snapshot.get(hash).is_some()
+            Ok(snapshot.get(hash)?.is_some())
         };
-        Ok(hashes.iter().map(holds).collect())
+        hashes.iter().map(holds).collect()
     }
 }
 

@@ -11,7 +11,9 @@ use crate::config::Config;
 use crate::req::{Addressee, Ticket};
 use crate::shared::{Shared, now};
 use crate::writer::Failure;
-use cidstore_engine::{Change, GoOn, Looked, Outcome, Page, Snapshot, StoreError, changes_until};
+use cidstore_engine::{
+    Change, GoOn, Looked, Outcome, Page, QueryError, Snapshot, StoreError, UnreadablePage, changes_until,
+};
 use cidstore_proto::{
     ChangeEntry, Command, CompactAction, ErrorCode, Format, Limits, MutateKind, Rejection, Reply, Request,
     RequestId, decode_request, encode_reply, find_request_id,
@@ -151,7 +153,10 @@ impl Service {
             };
             match self.room().page(limit.min(rows_max), cursor, records, part) {
                 Ok(page) => page.map(Ok),
-                Err(error) => Some(Err(Read::Refused(ErrorCode::Malformed, format!("cursor: {error}")))),
+                Err(QueryError::Cursor(error)) => {
+                    Some(Err(Read::Refused(ErrorCode::Malformed, format!("cursor: {error}"))))
+                }
+                Err(QueryError::UnreadablePage(error)) => Some(Err(unreadable(&error))),
             }
         };
         Some(match command {
@@ -164,7 +169,10 @@ impl Service {
             }
             Command::Count { pattern } => {
                 touched.search();
-                Read::Count { count: snapshot.count_while(pattern, &mut go_on)?, as_of: snapshot.as_of() }
+                match snapshot.count_while(pattern, &mut go_on) {
+                    Ok(count) => Read::Count { count: count?, as_of: snapshot.as_of() },
+                    Err(error) => unreadable(&error),
+                }
             }
             Command::Lookup { key, limit, cursor } => {
                 match query(&Pattern::of_key(*key, None), *limit, cursor.as_deref(), false)? {
@@ -175,8 +183,9 @@ impl Service {
             Command::Get { hash } => {
                 touched.search();
                 match snapshot.get(hash) {
-                    Some(record) => Read::Triple(record.to_json(hash)),
-                    None => Read::Refused(ErrorCode::NotFound, "no triple has this hash".into()),
+                    Ok(Some(record)) => Read::Triple(record.to_json(hash)),
+                    Err(error) => unreadable(&error),
+                    Ok(None) => Read::Refused(ErrorCode::NotFound, "no triple has this hash".into()),
                 }
             }
             Command::Changes { since, limit, format } => self.changes(*since, *limit, *format),
@@ -231,6 +240,12 @@ impl Service {
             Err(error) => Read::Refused(ErrorCode::Internal, error.to_string()),
         }
     }
+}
+
+/// What could not be read is told, in the log too: an answer without it might be wrong.
+fn unreadable(error: &UnreadablePage) -> Read {
+    tracing::error!(%error, "a query met a page that cannot be read");
+    Read::Refused(ErrorCode::Internal, error.to_string())
 }
 
 /// Encodes a read's reply; returns whether it is an error.

@@ -10,7 +10,7 @@ use crate::pulse::Organ;
 use crate::push::Rejected;
 use crate::req::{Replies, Ticket};
 use crate::shared::Shared;
-use cidstore_engine::{Outcome, Store, StoreError};
+use cidstore_engine::{Outcome, Refused, Store, StoreError};
 use cidstore_proto::{ErrorCode, RequestId};
 use cidstore_types::{Mutation, Seq};
 use cidstore_wal::WalError;
@@ -183,7 +183,10 @@ impl Writer {
             Ok(outcomes) => {
                 let results = outcomes.into_iter().map(|outcome| {
                     outcome.map_err(|refused| Failure {
-                        code: ErrorCode::TooLarge,
+                        code: match refused {
+                            Refused::UnreadablePage(_) => ErrorCode::Internal,
+                            _ => ErrorCode::TooLarge,
+                        },
                         message: refused.to_string().into(),
                     })
                 });

@@ -7,11 +7,11 @@ use crate::held::{Held, io_error};
 use crate::progress::{Progress, Watch};
 use crate::sum::Sum;
 use cidstore_disk::{Disk, RealDisk};
-use cidstore_engine::Sealed;
 use cidstore_engine::files::{Places, beside};
 use cidstore_engine::hdf5::{
     EXPORT_TRAILER_BYTES, ExportAbout, ExportColumn, ExportExtent, ExportSpec, export_skeleton,
 };
+use cidstore_engine::{Sealed, StoreError};
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
@@ -89,6 +89,7 @@ pub fn export(
     let skeleton = export_skeleton(&spec)?;
     target.file.set_len(skeleton.file_len).map_err(io_error("size", &target.new))?;
     spec.columns = fill(&sealed, &target, &skeleton.columns, &mut progress)?;
+    sealed.check_readable().map_err(StoreError::from)?;
     let skeleton = export_skeleton(&spec)?;
     target.write(&skeleton.head, 0)?;
     target.write(&skeleton.trailer(), skeleton.file_len)?;

@@ -203,7 +203,7 @@ pub fn told_by(store: &Store) -> Model {
         assert_eq!(rows.len(), expected.len());
     }
     for (triple, (created_at, _)) in model.iter().step_by(37) {
-        assert_eq!(snapshot.get(&triple.hash()).map(|record| record.created_at), Some(*created_at));
+        assert_eq!(snapshot.get(&triple.hash()).unwrap().map(|record| record.created_at), Some(*created_at));
         let pattern = Pattern { o: Some(triple.o()), ..Pattern::ALL };
         assert!(snapshot.query(&pattern, usize::MAX, None, false).unwrap().rows.contains(triple));
     }

@@ -4,10 +4,11 @@ use crate::made::{CATALOG, Made, Model, go_on, made, open, run_file, told_by};
 use cidstore_admin::repair::{LossKind, RepairError, RepairReport, repair};
 use cidstore_admin::verify::{VerifyOptions, verify};
 use cidstore_admin::{Finding, Weight};
-use cidstore_disk::sim::Seeded;
+use cidstore_disk::sim::{Seeded, SimDisk};
 use cidstore_disk::{Disk, Open};
+use cidstore_engine::hdf5::FORMAT_VERSION;
 use cidstore_engine::{StoreError, changes};
-use cidstore_types::{Seq, Triple};
+use cidstore_types::{Pattern, Seq, Triple};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -65,7 +66,7 @@ pub fn repaired(made: &Made) -> (RepairReport, Model) {
     let batch = cidstore_types::Batch::new(cidstore_types::Op::Insert, 1.0, vec![row]);
     let group = [cidstore_types::Mutation::Batch(batch)];
     store.commit(&group, cidstore_engine::Durability::Fsync).unwrap();
-    assert!(store.reader().snapshot().contains(&row));
+    assert!(store.reader().snapshot().contains(&row).unwrap());
     drop(store);
     made.disk.kill();
     (report, model)
@@ -239,6 +240,34 @@ fn a_head_is_described_once_more() {
     whole(&damaged, "all heads, and all of them");
 }
 
+/// Stores of former formats are those that the engine's tests open.
+#[test]
+fn a_head_of_a_former_format_is_described_once_more() {
+    for version in 1..FORMAT_VERSION {
+        let from = format!("{}/../cidstore-engine/tests/format{version}", env!("CARGO_MANIFEST_DIR"));
+        let made = Made { disk: SimDisk::new(), history: Vec::new() };
+        for (folder, file) in [
+            ("/data", "cidstore.h5"),
+            ("/data/cidstore.h5.runs", "cidstore.h5.runs/000001.h5"),
+            ("/data/cidstore.h5.runs", "cidstore.h5.runs/000002.h5"),
+            ("/data/cidstore.h5.wal", "cidstore.h5.wal/00000000000000000001.wal"),
+        ] {
+            made.disk.create_dir_all(Path::new(folder)).unwrap();
+            let bytes = std::fs::read(Path::new(&from).join(file)).unwrap();
+            let file = made.disk.open(&Path::new("/data").join(file), Open::Create).unwrap();
+            file.write_at(&bytes, 0).unwrap();
+        }
+        assert_eq!(made.catalog().format_version, version);
+        for entry in made.catalog().runs {
+            made.write(&run_file(entry.id), &vec![0; entry.head_bytes as usize], 0);
+        }
+        let report = run(&made, false).unwrap();
+        assert_eq!(report.losses, [], "version {version}");
+        let store = open(&made.disk, 99).unwrap();
+        assert_eq!(store.reader().snapshot().count(&Pattern::ALL), Ok(398), "version {version}");
+    }
+}
+
 #[test]
 fn a_file_without_head_of_which_more_is_damaged_proves_nothing() {
     let sound = sound(false);
@@ -272,7 +301,7 @@ fn the_catalog_is_made_anew() {
             assert_eq!(damaged.segments().len(), sound.segments().len() + 1, "and the log goes on");
         }
     }
-    let empty = Made { disk: cidstore_disk::sim::SimDisk::new(), history: Vec::new() };
+    let empty = Made { disk: SimDisk::new(), history: Vec::new() };
     assert!(matches!(run(&empty, false), Err(RepairError::Nothing { .. })));
 }
 

@@ -28,8 +28,12 @@ pub async fn triple(
     let found = tokio::task::spawn_blocking(move || snapshot.get(&hash)).await;
     match found {
         // The store itself answered: there is no cache in front of it that could hit.
-        Ok(Some(record)) => ([("x-cache-status", "MISS")], Json(record.to_json(&hash))).into_response(),
-        Ok(None) => error(StatusCode::NOT_FOUND, "no triple has this hash"),
+        Ok(Ok(Some(record))) => ([("x-cache-status", "MISS")], Json(record.to_json(&hash))).into_response(),
+        Ok(Err(unreadable)) => {
+            tracing::error!(%unreadable, "a lookup met a page that cannot be read");
+            error(StatusCode::INTERNAL_SERVER_ERROR, &unreadable.to_string())
+        }
+        Ok(Ok(None)) => error(StatusCode::NOT_FOUND, "no triple has this hash"),
         Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "the lookup did not finish"),
     }
 }
