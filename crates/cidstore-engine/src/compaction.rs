@@ -180,6 +180,6 @@ fn around<'a>(
     let newer = files[window.end..].iter().filter(|run| run.damage().is_none()).cloned().collect();
     let older = &files[..window.start];
     let sound = older.iter().all(|run| run.damage().is_none());
-    let logged = older.last().is_some_and(|last| last.seqs.1 >= shared.log.first_seq());
+    let logged = older.last().is_some_and(|last| last.seqs.1 >= shared.log.first_stored_seq());
     (newer, (sound && !logged).then_some(older))
 }

@@ -3,6 +3,8 @@
 use crate::record::{self, RECORD_HEADER_BYTES};
 use crate::segment::Segment;
 use crate::{Seq, WalError};
+use cidstore_disk::{Disk, File, Open};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes read at once, unless a record is larger.
@@ -11,6 +13,7 @@ const READ_BYTES: usize = 256 << 10;
 /// A view of the visible part of the log; cheap to clone, usable from any thread.
 #[derive(Clone)]
 pub struct Log {
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) segments: Arc<Mutex<Vec<Segment>>>,
 }
 
@@ -25,14 +28,25 @@ pub struct Entry<'a> {
     pub payload: &'a [u8],
 }
 
+/// Those that a follower may begin to read.
+fn readable(segments: &[Segment]) -> &[Segment] {
+    &segments[segments.partition_point(|segment| segment.is_going)..]
+}
+
 impl Log {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Vec<Segment>> {
         // Segments are valid after every single change, so a panic elsewhere breaks nothing.
         self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The oldest sequence number that is still there; `last_seq() + 1` if there is none.
+    /// The oldest sequence number that can be read; `last_seq() + 1` if there is none.
     pub fn first_seq(&self) -> Seq {
+        readable(&self.lock()).first().map_or(1, |segment| segment.first_seq)
+    }
+
+    /// The oldest sequence number that may still be on the disk: before [`Log::first_seq`] where the
+    /// removal of a segment is under way, or failed.
+    pub fn first_stored_seq(&self) -> Seq {
         self.lock().first().map_or(1, |segment| segment.first_seq)
     }
 
@@ -58,7 +72,8 @@ impl Log {
     /// beyond it; [`WalError::Damaged`].
     pub fn tail(&self, from: Seq) -> Result<Tail, WalError> {
         let from = from.max(1);
-        let segments = self.lock();
+        let all = self.lock();
+        let segments = readable(&all);
         let last = segments.last().map_or(0, |segment| segment.last_seq);
         if from > last + 1 {
             return Err(WalError::Ahead { last });
@@ -70,7 +85,7 @@ impl Log {
         let at = segments.partition_point(|segment| segment.first_seq <= from) - 1;
         let (next_seq, offset) = segments[at].seek(from);
         let segment = Reading::of(&segments[at]);
-        drop(segments);
+        drop(all);
         let mut tail =
             Tail { log: self.clone(), segment, offset, next_seq, window: Vec::new(), window_start: 0 };
         tail.skip_to(from)?;
@@ -80,7 +95,9 @@ impl Log {
 
 /// What a tail keeps of the segment that it reads.
 struct Reading {
-    file: Arc<dyn cidstore_disk::File>,
+    path: PathBuf,
+    /// Open from the first read on; then it can be read to its end, removed or not.
+    file: Option<Arc<dyn File>>,
     first_seq: Seq,
     signature: u64,
     end: u64,
@@ -89,7 +106,8 @@ struct Reading {
 impl Reading {
     fn of(segment: &Segment) -> Self {
         Self {
-            file: Arc::clone(&segment.file),
+            path: segment.path.clone(),
+            file: None,
             first_seq: segment.first_seq,
             signature: segment.signature,
             end: segment.end,
@@ -132,7 +150,7 @@ impl Tail {
             .filter(|(header, _)| header.first_seq == expected);
         let Some((header, _)) = valid else {
             return Err(WalError::Damaged {
-                path: self.segment.file.path().to_owned(),
+                path: self.segment.path.clone(),
                 offset: self.offset,
                 what: "the checksum, length or number of the record does not fit".into(),
                 expected,
@@ -147,7 +165,8 @@ impl Tail {
 
     /// Learns how far the log goes now; whether there is a record to read.
     fn find_more(&mut self) -> Result<bool, WalError> {
-        let segments = self.log.lock();
+        let all = self.log.lock();
+        let segments = readable(&all);
         let at = segments.partition_point(|segment| segment.first_seq <= self.next_seq);
         let Some(segment) = at.checked_sub(1).map(|at| &segments[at]) else {
             let oldest = segments.first().map_or(1, |segment| segment.first_seq);
@@ -158,9 +177,24 @@ impl Tail {
             debug_assert_eq!(segment.first_seq, self.next_seq);
             self.offset = crate::SEGMENT_HEADER_BYTES as u64;
             self.window.clear();
+            self.segment = Reading::of(segment);
         }
-        self.segment = Reading::of(segment);
+        self.segment.end = segment.end;
         Ok(self.offset < self.segment.end)
+    }
+
+    /// The file of the segment.
+    fn file(&mut self) -> Result<Arc<dyn File>, WalError> {
+        if let Some(file) = &self.segment.file {
+            return Ok(Arc::clone(file));
+        }
+        let file = self.log.disk.open(&self.segment.path, Open::Read).map_err(|error| {
+            let oldest = self.log.first_seq();
+            let gone = error.is_not_found() && self.segment.first_seq < oldest;
+            if gone { WalError::Gone { oldest } } else { error.into() }
+        })?;
+        self.segment.file = Some(Arc::clone(&file));
+        Ok(file)
     }
 
     fn bytes(&self) -> &[u8] {
@@ -176,8 +210,9 @@ impl Tail {
         if have >= bytes.min(left) && within {
             return Ok(());
         }
+        let file = self.file()?;
         self.window.resize(bytes.max(READ_BYTES).min(left), 0);
-        let read = self.segment.file.read_at(&mut self.window, self.offset)?;
+        let read = file.read_at(&mut self.window, self.offset)?;
         self.window.truncate(read);
         self.window_start = self.offset;
         Ok(())

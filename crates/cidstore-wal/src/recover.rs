@@ -38,8 +38,8 @@ pub(crate) fn read(
     let firsts: Vec<Seq> = names.iter().filter_map(|name| segment::parse_name(name)).collect();
     let mut segments: Vec<Segment> = Vec::new();
     let mut recovery = Recovery { segments: firsts.len(), ..Recovery::default() };
-    // Of the last segment with records: those that no later one says were durable, and their offset.
-    let mut unproven = (0, Vec::new());
+    // The last segment with records; those that no later one says were durable, and their offset.
+    let mut unproven = None;
     for (i, first_seq) in firsts.iter().enumerate() {
         let path = dir.join(segment::name(*first_seq));
         if let Some(before) = segments.last()
@@ -55,16 +55,7 @@ pub(crate) fn read(
         let file = disk.open(&path, Open::Write)?;
         let bytes = file.read_all()?;
         let (signature, length) = segment::read_header(&path, &bytes, store_id, *first_seq)?;
-        let mut segment = Segment {
-            file,
-            path,
-            first_seq: *first_seq,
-            last_seq: first_seq - 1,
-            signature,
-            end: segment::SEGMENT_HEADER_BYTES as u64,
-            length,
-            index: Vec::new(),
-        };
+        let mut segment = Segment::new(path, *first_seq, signature, length);
         let (end, from) = segment::scan(&mut segment, &bytes);
         let is_last = i + 1 == firsts.len();
         match end {
@@ -91,7 +82,7 @@ pub(crate) fn read(
             }
         }
         if !segment.is_empty() {
-            unproven = (from as u64, bytes[from..segment.end as usize].to_vec());
+            unproven = Some((file, from as u64, bytes[from..segment.end as usize].to_vec()));
         }
         segments.push(segment);
     }
@@ -104,13 +95,14 @@ pub(crate) fn read(
             disk.sync_dir(dir)?;
         }
         recovery.last_seq = options.next_seq - 1;
+        unproven = None;
     }
-    if let Some(last) = segments.iter().rfind(|segment| !segment.is_empty()) {
+    if let Some((file, offset, bytes)) = unproven {
         // After a kill, what was read may not be durable yet. A sync alone would not do: if one has
         // failed, the pages that it could not write count as clean, and the next one succeeds without
         // them. So they are written once more.
-        last.file.write_at(&unproven.1, unproven.0)?;
-        last.file.sync_all()?;
+        file.write_at(&bytes, offset)?;
+        file.sync_all()?;
     }
     disk.sync_dir(dir)?;
     recovery.first_seq = segments.first().map_or(recovery.last_seq + 1, |segment| segment.first_seq);

@@ -33,11 +33,11 @@ const COVERED_BYTES: usize = 64;
 /// Every so many bytes of a segment, the index knows where a record begins.
 const INDEX_BYTES: u64 = 1 << 20;
 
-/// A segment and the part of it that followers may read.
+/// A segment and the part of it that followers may read. There may be many thousands, so that only those
+/// that are being written or read are open.
 #[derive(Clone)]
 pub(crate) struct Segment {
     pub(crate) path: PathBuf,
-    pub(crate) file: Arc<dyn File>,
     pub(crate) first_seq: Seq,
     /// Last sequence number of a visible record; `first_seq - 1` if there is none.
     pub(crate) last_seq: Seq,
@@ -48,9 +48,25 @@ pub(crate) struct Segment {
     pub(crate) length: u64,
     /// Now and then, a record's first sequence number and offset; ascending.
     pub(crate) index: Vec<(Seq, u64)>,
+    /// Its file is being removed: nobody begins to read it any more.
+    pub(crate) is_going: bool,
 }
 
 impl Segment {
+    /// One without records.
+    pub(crate) fn new(path: PathBuf, first_seq: Seq, signature: u64, length: u64) -> Self {
+        Self {
+            path,
+            first_seq,
+            last_seq: first_seq - 1,
+            signature,
+            end: SEGMENT_HEADER_BYTES as u64,
+            length,
+            index: Vec::new(),
+            is_going: false,
+        }
+    }
+
     /// A visible record was added at `offset`.
     pub(crate) fn note(&mut self, first_seq: Seq, count: u32, offset: u64, end: u64) {
         if self.index.last().is_none_or(|(_, at)| offset - at >= INDEX_BYTES) {
@@ -65,16 +81,16 @@ impl Segment {
         self.last_seq < self.first_seq
     }
 
-    /// Cuts the file, durably. First its header says so, since a last segment that is shorter than its
+    /// Cuts its file, durably. First its header says so, since a last segment that is shorter than its
     /// header says was cut by someone else.
-    pub(crate) fn cut(&mut self, store_id: &[u8; 16], length: u64) -> Result<(), DiskError> {
+    pub(crate) fn cut(&mut self, file: &dyn File, store_id: &[u8; 16], length: u64) -> Result<(), DiskError> {
         if length < self.length {
-            self.file.write_at(&header(store_id, self.first_seq, self.signature, length), 0)?;
-            self.file.sync_data()?;
+            file.write_at(&header(store_id, self.first_seq, self.signature, length), 0)?;
+            file.sync_data()?;
             self.length = length;
         }
-        self.file.set_len(length)?;
-        self.file.sync_all()
+        file.set_len(length)?;
+        file.sync_all()
     }
 
     /// Where to begin to read for the record that covers `seq`.
@@ -135,7 +151,7 @@ pub(crate) fn create(
     nonce: u64,
     first_seq: Seq,
     length: u64,
-) -> Result<Segment, DiskError> {
+) -> Result<(Segment, Arc<dyn File>), DiskError> {
     let signature = signature(store_id, nonce, first_seq);
     let path = dir.join(name(first_seq));
     let new = dir.join(format!("{}.new", name(first_seq)));
@@ -159,8 +175,7 @@ pub(crate) fn create(
             return Err(error);
         }
     };
-    let end = SEGMENT_HEADER_BYTES as u64;
-    Ok(Segment { path, file, first_seq, last_seq: first_seq - 1, signature, end, length, index: Vec::new() })
+    Ok((Segment::new(path, first_seq, signature, length), file))
 }
 
 /// Reads a segment's header; returns its signature and the least length of the file.

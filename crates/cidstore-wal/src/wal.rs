@@ -5,7 +5,7 @@ use crate::record;
 use crate::recover::{self, Recovery};
 use crate::segment::{self, Segment};
 use crate::{Options, PAYLOAD_BYTES_MAX, SEGMENT_HEADER_BYTES, Seq, WalError};
-use cidstore_disk::{Disk, DiskError};
+use cidstore_disk::{Disk, DiskError, File, Open};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -24,6 +24,8 @@ pub struct Wal {
     log: Log,
     /// The active segment, which is the last of `log`'s: a copy, ahead of what is visible.
     active: Segment,
+    /// Its file.
+    file: Arc<dyn File>,
     /// Records appended since the last flush.
     buffer: Vec<u8>,
     /// For each of them: first sequence number, count, offset, end.
@@ -61,19 +63,20 @@ impl Wal {
             // Not even room for a header.
             made = if let Some(mut last) = segments.pop_if(|last| last.is_empty()) {
                 // No record was ever written to this one, so that its signature serves once more.
+                let file = disk.open(&last.path, Open::Write)?;
                 if recovery.torn_bytes > 0 {
-                    last.cut(&store_id, last.end)?;
+                    last.cut(&*file, &store_id, last.end)?;
                 }
-                Ok(last)
+                Ok((last, file))
             } else {
                 // What is reserved beyond the last record is room.
                 if let Some(last) = segments.last_mut() {
-                    last.cut(&store_id, last.end)?;
+                    last.cut(&*disk.open(&last.path, Open::Write)?, &store_id, last.end)?;
                 }
                 create(least)
             };
         }
-        let active = made?;
+        let (active, file) = made?;
         disk.sync_dir(dir)?;
         // One without records had the same number: the new one was renamed over it.
         segments.pop_if(|last| last.is_empty());
@@ -81,16 +84,18 @@ impl Wal {
             // What is behind its records can go: zeros that were reserved, or what a torn group left.
             // If that fails, both mean nothing there. It can be the last again, when someone moves
             // later ones away.
-            let _ = last.cut(&store_id, last.end);
+            let _ = disk.open(&last.path, Open::Write).and_then(|file| last.cut(&*file, &store_id, last.end));
         }
         segments.push(active.clone());
+        let log = Log { disk: Arc::clone(&disk), segments: Arc::new(Mutex::new(segments)) };
         let wal = Self {
             disk,
             dir: dir.to_owned(),
             store_id,
             options,
-            log: Log { segments: Arc::new(Mutex::new(segments)) },
+            log,
             active,
+            file,
             buffer: Vec::new(),
             appended: Vec::new(),
             next_seq,
@@ -177,7 +182,7 @@ impl Wal {
         self.write()?;
         let visible = self.log.last_seq().max(self.next_seq - 1);
         if self.synced_seq < visible {
-            if let Err(error) = self.active.file.sync_data() {
+            if let Err(error) = self.file.sync_data() {
                 return Err(self.latch(&error));
             }
             self.synced_seq = visible;
@@ -193,8 +198,12 @@ impl Wal {
     pub fn remove_before(&mut self, seq: Seq) -> Result<usize, WalError> {
         let mut removed = 0;
         loop {
-            let path = match &self.log.lock()[..] {
-                [oldest, _, ..] if oldest.last_seq < seq => oldest.path.clone(),
+            let path = match &mut self.log.lock()[..] {
+                [oldest, _, ..] if oldest.last_seq < seq => {
+                    // First of all, so that who does not find the file is told that it is gone.
+                    oldest.is_going = true;
+                    oldest.path.clone()
+                }
                 _ => break,
             };
             // From the oldest on, and each durably before the next, so that no gap can appear.
@@ -233,7 +242,7 @@ impl Wal {
             self.buffer.resize(ahead as usize, 0);
         }
         let written_end = start + self.buffer.len() as u64;
-        let written = self.active.file.write_at(&self.buffer, start);
+        let written = self.file.write_at(&self.buffer, start);
         self.buffer.truncate(bytes);
         match written {
             Ok(()) => {
@@ -249,7 +258,7 @@ impl Wal {
     /// later group ends just where one of its records begins.
     fn take_back(&mut self, start: u64, bytes: usize, source: DiskError) -> Result<(), WalError> {
         self.discard();
-        let cut = self.active.cut(&self.store_id, start);
+        let cut = self.active.cut(&*self.file, &self.store_id, start);
         self.written_end = self.written_end.min(start);
         match cut {
             Ok(()) => Err(WalError::Full { bytes, source }),
@@ -278,7 +287,7 @@ impl Wal {
         self.sync()?;
         let Options { nonce, segment_bytes, .. } = self.options;
         match segment::create(&*self.disk, &self.dir, &self.store_id, nonce, self.next_seq, segment_bytes) {
-            Ok(active) => {
+            Ok((active, file)) => {
                 // The new name is there, and may be after a power cut: nothing more may go into the
                 // old segment, whatever this failure says.
                 if let Err(error) = self.disk.sync_dir(&self.dir) {
@@ -286,7 +295,7 @@ impl Wal {
                 }
                 self.log.lock().push(active.clone());
                 // What is reserved beyond the last record is less than a group, and stays.
-                self.active = active;
+                (self.active, self.file) = (active, file);
                 self.written_end = SEGMENT_HEADER_BYTES as u64;
                 Ok(())
             }

@@ -2,7 +2,7 @@
 //! syncs, damage.
 
 use cidstore_disk::sim::{ReadFault, SimDisk};
-use cidstore_disk::{Disk, Open};
+use cidstore_disk::{Disk, Open, RealDisk};
 use cidstore_wal::{Log, Options, RECORD_HEADER_BYTES, Recovery, SEGMENT_HEADER_BYTES, Seq, Wal, WalError};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -513,10 +513,50 @@ fn removal_goes_on_after_its_directory_could_not_be_synced() {
         wal.append(1, &[i; 600]).unwrap();
         wal.sync().unwrap();
     }
+    let (log, segments) = (wal.log(), wal.log().segments());
+    let mut behind = log.tail(1).unwrap();
     disk.fail_nth(1, ErrorKind::Other);
     wal.remove_before(20).unwrap_err();
+    // Its name may come back with a power cut, but nobody can read it.
+    assert_eq!((log.first_stored_seq(), log.segments()), (1, segments));
+    let first = log.first_seq();
+    assert!(first > 1);
+    for error in [behind.next().err(), log.tail(1).err()] {
+        assert!(matches!(error, Some(WalError::Gone { oldest }) if oldest == first), "{error:?}");
+    }
+    assert_eq!(read(&log, first)[0].0, first);
     wal.remove_before(20).unwrap();
-    assert_eq!(wal.log().segments(), 1);
+    assert_eq!(log.segments(), 1);
+    assert_eq!(log.first_stored_seq(), log.first_seq());
+}
+
+/// Whoever lets a store run for years has thousands of them.
+#[test]
+fn only_the_segment_that_is_written_is_kept_open() {
+    let folder = tempfile::tempdir().unwrap();
+    // Other tests have files of their own open meanwhile.
+    let open_files = || {
+        let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+        let paths = descriptors.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+        paths.filter(|path| path.starts_with(folder.path())).count()
+    };
+    for nonce in 0..5 {
+        let options = Options { segment_bytes: 2048, nonce, next_seq: 1 };
+        let (mut wal, _) = Wal::open(Arc::new(RealDisk), folder.path(), STORE, options).unwrap();
+        assert_eq!(open_files(), 1, "after {nonce} starts");
+        for i in 0..10 {
+            wal.append(1, &[i; 900]).unwrap();
+            wal.sync().unwrap();
+        }
+        let log = wal.log();
+        assert!(log.segments() > 4);
+        assert_eq!(open_files(), 1);
+        let mut tail = log.tail(1).unwrap();
+        for i in 0..log.last_seq() {
+            assert_eq!(tail.next().unwrap().unwrap().payload, [(i % 10) as u8; 900]);
+            assert!(open_files() <= 2, "the one that is read beside it");
+        }
+    }
 }
 
 /// A name that could not be synced is there nevertheless, and may be after a power cut.

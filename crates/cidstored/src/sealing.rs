@@ -161,7 +161,7 @@ impl Sealing {
             over: log.bytes() > self.shared.config.wal_retain_bytes_max.0,
         };
         let keep_from = needs.keep_from();
-        if log.segments() > 1 && log.first_seq() < keep_from {
+        if log.segments() > 1 && log.first_stored_seq() < keep_from {
             self.shared.removable.store(keep_from, Ordering::Release);
             self.shared.queue.poke();
         }

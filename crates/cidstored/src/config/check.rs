@@ -1,6 +1,6 @@
 //! Settings that are each fine and cannot hold together.
 
-use super::value::Value;
+use super::value::{Bytes, Value};
 use super::{ConfigError, Loaded};
 use std::collections::BTreeMap;
 
@@ -84,6 +84,10 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
             return refuse(format!("{} is more than {}", named(small), named(large)));
         }
     }
+    if config.wal_segment_bytes < WAL_SEGMENT_BYTES_MIN {
+        let least = WAL_SEGMENT_BYTES_MIN.show();
+        return refuse(format!("{} must be at least {least}", named("wal_segment_bytes")));
+    }
     if config.batch_triples_max > BATCH_TRIPLES_CEILING {
         return refuse(format!("{} must be at most {BATCH_TRIPLES_CEILING}", named("batch_triples_max")));
     }
@@ -104,6 +108,9 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     }
     same_port(loaded)
 }
+
+/// Each segment is a file, of which a log as large as it may be should not have very many.
+const WAL_SEGMENT_BYTES_MIN: Bytes = Bytes(64 << 10);
 
 /// More than this in a batch might not fit into one record of the log, of 1 GiB.
 const BATCH_TRIPLES_CEILING: usize = 10_000_000;
