@@ -157,4 +157,33 @@ impl DiskError {
     pub fn is_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
+
+    /// Whether the system lacked something, descriptors or memory, or was interrupted: that says nothing
+    /// of the file, and another attempt may succeed.
+    pub fn is_transient(&self) -> bool {
+        use io::ErrorKind::{Interrupted, OutOfMemory, ResourceBusy, TimedOut, WouldBlock};
+        let kinds = [Interrupted, OutOfMemory, ResourceBusy, TimedOut, WouldBlock];
+        let lacks = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS];
+        kinds.contains(&self.source.kind())
+            || self.source.raw_os_error().is_some_and(|errno| lacks.contains(&errno))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_of_the_systems_is_told_from_what_is_wrong_with_a_file() {
+        let is_transient = |errno| {
+            let source = io::Error::from_raw_os_error(errno);
+            DiskError { op: "open", path: "/x".into(), source }.is_transient()
+        };
+        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EINTR, libc::EAGAIN] {
+            assert!(is_transient(errno), "{errno}");
+        }
+        for errno in [libc::EIO, libc::ENOENT, libc::EACCES, libc::EISDIR, libc::ENOSPC] {
+            assert!(!is_transient(errno), "{errno}");
+        }
+    }
 }

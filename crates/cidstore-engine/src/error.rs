@@ -91,6 +91,19 @@ pub enum StoreError {
     /// A page of a run file could not be read when it was needed.
     #[error(transparent)]
     UnreadablePage(#[from] UnreadablePage),
+    /// The disk does not give back a run file.
+    #[error(
+        "{source}: the file cannot be read, and what it holds (mutations {first_seq} to {last_seq}) is not \
+         merged any more. Stop the daemon, then run `cidctl repair` or put the file back from a backup"
+    )]
+    RunUnreadable {
+        /// What the disk said, and of which file.
+        source: DiskError,
+        /// First mutation whose effects the file holds.
+        first_seq: Seq,
+        /// Last mutation whose effects the file holds.
+        last_seq: Seq,
+    },
     /// The catalog cannot be used.
     #[error(
         "the catalog cannot be used: {0}. Restore it from a backup, together with the run files and the \

@@ -43,9 +43,13 @@ impl Scrubber {
 
     /// Reads at most `bytes` bytes of a file.
     pub fn step(&mut self, bytes: usize) -> Scrubbed {
-        let Some(mut current) = self.current.take().or_else(|| self.next_file()) else {
-            (self.done, self.last) = (0, 0);
-            return Scrubbed { round_ended: true, ..Scrubbed::default() };
+        let mut current = match self.current.take().map(Ok).or_else(|| self.next_file()) {
+            Some(Ok(current)) => current,
+            Some(Err(damage)) => return Scrubbed { damage: Some(damage), ..Scrubbed::default() },
+            None => {
+                (self.done, self.last) = (0, 0);
+                return Scrubbed { round_ended: true, ..Scrubbed::default() };
+            }
         };
         self.buffer.resize(bytes.max(1), 0);
         match current.run.verify_next(&*current.file, &mut current.place, &mut self.buffer) {
@@ -59,8 +63,8 @@ impl Scrubber {
         }
     }
 
-    /// The next file of this round that is not known to be damaged.
-    fn next_file(&mut self) -> Option<Current> {
+    /// The next file of this round that was not known to be damaged, or what is wrong with it.
+    fn next_file(&mut self) -> Option<Result<Current, Arc<str>>> {
         let snapshot = self.shared.list.snapshot();
         let files = || snapshot.runs.iter().filter_map(|run| run.file.as_ref());
         if self.last == 0 {
@@ -73,9 +77,12 @@ impl Scrubber {
             if run.damage.get().is_some() {
                 continue;
             }
-            // A lack of descriptors, say, is no damage; another round will come.
             if let Ok(file) = run.open(&*self.shared.disk) {
-                return Some(Current { run, file, place: Place::default() });
+                return Some(Ok(Current { run, file, place: Place::default() }));
+            }
+            // A lack of descriptors, say, is no damage; another round will come.
+            if let Some(damage) = run.damage.get() {
+                return Some(Err(Arc::clone(damage)));
             }
         }
     }

@@ -32,13 +32,14 @@ impl RunFile {
     /// Reads everything. `told` hears of the bytes read, piece by piece, and may have enough.
     ///
     /// # Errors
-    /// [`StoreError::ColumnDamaged`], which is also kept; what the disk says, and `told`.
+    /// [`StoreError::ColumnDamaged`] and [`StoreError::RunUnreadable`], which are also kept; what else the
+    /// disk says, and `told`.
     pub(crate) fn verify(
         &self,
         disk: &dyn Disk,
         told: &mut dyn FnMut(u64) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let file = disk.open(&self.path, Open::Read)?;
+        let file = self.open(disk)?;
         let mut buffer = vec![0; READ_BYTES];
         let mut place = Place::default();
         loop {
@@ -50,8 +51,11 @@ impl RunFile {
     }
 
     /// Opens it for [`RunFile::verify_next`].
-    pub(crate) fn open(&self, disk: &dyn Disk) -> Result<Arc<dyn File>, DiskError> {
-        disk.open(&self.path, Open::Read)
+    ///
+    /// # Errors
+    /// As [`RunFile::verify`].
+    pub(crate) fn open(&self, disk: &dyn Disk) -> Result<Arc<dyn File>, StoreError> {
+        disk.open(&self.path, Open::Read).map_err(|error| self.unreadable(error))
     }
 
     /// Reads what comes next, at most as much as `buffer` takes. Returns how much that was: nothing at
@@ -73,9 +77,7 @@ impl RunFile {
                 Err(error) => {
                     let next = place.part + 1;
                     *place = Place { part: next, ..Place::default() };
-                    let error = StoreError::from(error);
-                    self.damage.get_or_init(|| error.to_string().into());
-                    return Err(error);
+                    return Err(self.unreadable(error));
                 }
             };
             place.crc32c = crc32c::crc32c_append(place.crc32c, &buffer[..read]);
@@ -102,6 +104,17 @@ impl RunFile {
         let column = *ColumnId::ALL.get(column)?;
         let Extent { offset, bytes, crc32c, .. } = self.columns[column];
         Some(Part { dataset: column.name(), offset, bytes, crc32c })
+    }
+
+    /// Damage, unless the file has no part in what went wrong.
+    fn unreadable(&self, source: DiskError) -> StoreError {
+        if source.is_transient() {
+            return source.into();
+        }
+        let (first_seq, last_seq) = self.seqs;
+        let error = StoreError::RunUnreadable { source, first_seq, last_seq };
+        self.damage.get_or_init(|| error.to_string().into());
+        error
     }
 
     fn damaged(&self, part: &Part, found: u32) -> StoreError {

@@ -2,7 +2,7 @@
 //! leave out.
 
 use cidstore_disk::Disk;
-use cidstore_disk::sim::SimDisk;
+use cidstore_disk::sim::{ReadFault, SimDisk};
 use cidstore_engine::hdf5::{Catalog, read_catalog};
 use cidstore_engine::{
     Durability, Maintainer, Merger, Merging, Progress, Step, Store, StoreError, StoreOptions,
@@ -280,6 +280,55 @@ fn damage_in_a_file_that_is_only_asked_is_found_before_it_has_a_say() {
     assert_eq!(steps(&mut merger), []);
     assert_eq!(bench.files()[0], (FULL, 0));
     assert_eq!(bench.names(), bench.named());
+}
+
+#[test]
+fn merging_goes_on_around_a_file_that_cannot_be_opened() {
+    let mut bench = Bench::new();
+    for file in 0..4 {
+        bench.file(Op::Insert, 1.0, file * 100..(file + 1) * 100);
+    }
+    let (_, mut merger) = bench.store.maintainer().split();
+    let damaged = || bench.store.reader().stats().damaged;
+    // What the system lacks is no damage.
+    bench.disk.fail_nth_read(0, ReadFault::NoMemory);
+    let error = merger.step(Merging::Everything).unwrap_err();
+    assert!(error.to_string().contains("000001.h5"), "{error}");
+    assert_eq!(damaged(), []);
+    bench.disk.remove(&Path::new(PATH).with_file_name(&bench.catalog().runs[1].file)).unwrap();
+    let error = merger.step(Merging::Everything).unwrap_err();
+    assert!(error.to_string().contains("000002.h5: "), "{error}");
+    assert_eq!(damaged().iter().map(ToString::to_string).collect::<Vec<_>>(), [error.to_string()]);
+    assert_eq!(steps(&mut merger), [(2, 200)]);
+    drop(merger);
+    assert_eq!(bench.files(), [(100, 0), (100, 0), (200, 0)]);
+    bench.holds((0..400).map(|n| (n, 1.0)));
+}
+
+#[test]
+fn the_scrub_tells_once_of_a_file_that_cannot_be_opened() {
+    let mut bench = Bench::new();
+    for file in 0..3 {
+        bench.file(Op::Insert, 1.0, file * 100..(file + 1) * 100);
+    }
+    bench.disk.remove(&Path::new(PATH).with_file_name(&bench.catalog().runs[1].file)).unwrap();
+    let mut scrubber = bench.store.reader().scrubber();
+    let mut round = || {
+        let mut told = Vec::new();
+        loop {
+            let scrubbed = scrubber.step(1 << 20);
+            told.extend(scrubbed.damage);
+            if scrubbed.round_ended {
+                return told;
+            }
+        }
+    };
+    // Of the first file nothing is known after this.
+    bench.disk.fail_nth_read(0, ReadFault::NoMemory);
+    let told = round();
+    assert!(told.len() == 1 && told[0].contains("000002.h5"), "{told:?}");
+    assert_eq!(bench.store.reader().stats().damaged, told);
+    assert_eq!(round(), []);
 }
 
 #[test]

@@ -60,6 +60,8 @@ impl Tally {
 pub enum ReadFault {
     /// With an I/O error.
     Error,
+    /// For lack of memory: nothing is wrong with the medium.
+    NoMemory,
     /// It returns half of what is there.
     Short,
 }
@@ -142,7 +144,7 @@ impl Faults {
         self.tally.reads += 1;
         let (_, fault) = self.read.take_if(|(at, _)| *at == number)?;
         match fault {
-            ReadFault::Error => self.tally.read_errors += 1,
+            ReadFault::Error | ReadFault::NoMemory => self.tally.read_errors += 1,
             ReadFault::Short => self.tally.short_reads += 1,
         }
         Some(fault)

@@ -237,10 +237,12 @@ impl Medium {
         if let Some(fault) = fault {
             self.faults.note(|| format!("{op} {}: {fault:?}", path.display()));
         }
-        if fault == Some(ReadFault::Error) {
-            return Err(error(op, path, ErrorKind::Other));
+        match fault {
+            Some(ReadFault::Error) => Err(error(op, path, ErrorKind::Other)),
+            Some(ReadFault::NoMemory) => Err(error(op, path, ErrorKind::OutOfMemory)),
+            Some(ReadFault::Short) => Ok(true),
+            None => Ok(false),
         }
-        Ok(fault == Some(ReadFault::Short))
     }
 
     /// Bytes of all files.
