@@ -8,6 +8,7 @@ use cidstore_engine::{
     Durability, Maintainer, Merger, Merging, Progress, Step, Store, StoreError, StoreOptions,
 };
 use cidstore_types::{Batch, Cid, Mutation, Op, Pattern, Triple};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -280,6 +281,34 @@ fn damage_in_a_file_that_is_only_asked_is_found_before_it_has_a_say() {
     assert_eq!(steps(&mut merger), []);
     assert_eq!(bench.files()[0], (FULL, 0));
     assert_eq!(bench.names(), bench.named());
+}
+
+#[test]
+fn a_merge_whose_inputs_cannot_be_removed_is_a_merge() {
+    let mut left_behind = 0;
+    for n in 0.. {
+        let mut bench = Bench::new();
+        bench.file(Op::Insert, 1.0, 0..100);
+        bench.file(Op::Insert, 1.0, 100..200);
+        let (_, mut merger) = bench.store.maintainer().split();
+        let before = bench.disk.tally().io_errors;
+        bench.disk.fail_from(n, ErrorKind::Other);
+        let step = merger.step(Merging::Everything);
+        if bench.disk.tally().io_errors == before {
+            break;
+        }
+        if bench.store.reader().stats().file_runs > 1 {
+            continue;
+        }
+        assert!(matches!(step, Ok(Step::Merged { runs: 2, rows: 200 })), "{n}: {step:?}");
+        let error = merger.step(Merging::Everything).unwrap_err();
+        assert!(error.to_string().contains("cannot remove"), "{error}");
+        left_behind += 1;
+        bench.disk.heal();
+        assert_eq!(merger.step(Merging::Everything).unwrap(), Step::Idle);
+        assert_eq!(bench.names(), bench.named());
+    }
+    assert_eq!(left_behind, 2, "either of the two, and both");
 }
 
 #[test]
