@@ -63,6 +63,20 @@ pub enum StoreError {
     /// A merge was asked to stop. Nothing has changed.
     #[error("stopped before it was complete; nothing has changed")]
     Stopped,
+    /// A merge may not begin: it would take the disk's last room.
+    #[error(
+        "no room in {} to merge run files: {available} bytes are available and {needed} needed, for the result \
+         and beside it for the log and for rows from memory. Free {} bytes; merging resumes by itself",
+        dir.display(), needed - available
+    )]
+    NoRoomToMerge {
+        /// Directory of the run files.
+        dir: PathBuf,
+        /// Bytes that the disk has left.
+        available: u64,
+        /// Bytes that there must be, which are more.
+        needed: u64,
+    },
     /// A run file's bytes are not what was written.
     #[error(
         "{}: the {bytes} bytes of {dataset} at {offset} have CRC-32C {found:#010x}, expected \
@@ -163,7 +177,7 @@ impl StoreError {
         match self {
             Self::Disk(error) | Self::Wal(WalError::Disk(error)) => error.is_full(),
             Self::Run { source, .. } => source.is_full(),
-            Self::Wal(WalError::Full { .. }) => true,
+            Self::Wal(WalError::Full { .. }) | Self::NoRoomToMerge { .. } => true,
             _ => false,
         }
     }

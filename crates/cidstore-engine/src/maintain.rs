@@ -16,6 +16,10 @@ use cidstore_wal::Log;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Segments of the log for which a merge of files leaves room: one in which it goes on, and as much again
+/// for what is sealed meanwhile, without which the log does not become shorter.
+const RESERVED_SEGMENTS: u64 = 2;
+
 /// What the writer, the readers and the maintainer share.
 pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
@@ -206,7 +210,8 @@ impl Merger {
     /// Merges run files where the policy finds some.
     ///
     /// # Errors
-    /// As [`Sealer::step`]; [`StoreError::Stopped`] after [`MergeStop::stop`].
+    /// As [`Sealer::step`]; [`StoreError::Stopped`] after [`MergeStop::stop`]; [`StoreError::NoRoomToMerge`]
+    /// where the result would leave too little room, before anything is read or written.
     pub fn step(&mut self, merging: Merging) -> Result<Step, StoreError> {
         let shared = &self.shared;
         if shared.stop_merging.load(Ordering::Acquire) {
@@ -302,10 +307,14 @@ impl Shared {
     ) -> Result<Run, StoreError> {
         let files = || claim.runs.iter().filter_map(|run| run.file.as_ref());
         let bytes = |file: &Arc<RunFile>| file.bytes;
+        let merged: u64 = files().map(bytes).sum();
+        if merged > 0 {
+            self.check_room(merged)?;
+        }
         told(Progress::Begun {
             runs: claim.runs.len(),
             rows: claim.runs.iter().map(|run| run.len() as u64).sum(),
-            bytes: files().map(bytes).sum::<u64>() * 2 + asked.iter().map(bytes).sum::<u64>(),
+            bytes: merged * 2 + asked.iter().map(bytes).sum::<u64>(),
         });
         let go_on = || if stop.load(Ordering::Acquire) { Err(StoreError::Stopped) } else { Ok(()) };
         // A merge gives its result new checksums: what is damaged must not get one, nor have a say in it.
@@ -364,6 +373,18 @@ impl Shared {
             }
         }
         sealed.map(|()| run)
+    }
+
+    /// Whether the disk has room for a file of so many bytes, and the reserve beside it: what merges, above
+    /// all one that waits half-way, must not have mutations refused.
+    fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
+        let dir = self.lock_catalog().runs_dir();
+        let available = self.disk.available_bytes(&dir)?;
+        let needed = bytes.saturating_add(self.options.segment_bytes.saturating_mul(RESERVED_SEGMENTS));
+        if available < needed {
+            return Err(StoreError::NoRoomToMerge { dir, available, needed });
+        }
+        Ok(())
     }
 
     fn replace_catalog(&self, change: impl FnOnce(&mut Catalog)) -> Result<(), StoreError> {

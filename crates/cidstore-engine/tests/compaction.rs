@@ -312,6 +312,27 @@ fn a_merge_whose_inputs_cannot_be_removed_is_a_merge() {
 }
 
 #[test]
+fn a_merge_leaves_room_for_the_log() {
+    let mut bench = Bench::new();
+    bench.file(Op::Insert, 1.0, 0..100);
+    bench.file(Op::Insert, 1.0, 100..200);
+    let inputs: u64 = bench.catalog().runs.iter().map(|run| run.file_bytes).sum();
+    // That of the result, and two segments of the log.
+    let needed = inputs + 2 * (64 << 10);
+    let (_, mut merger) = bench.store.maintainer().split();
+    bench.disk.set_capacity(Some(bench.disk.used() + needed - 7));
+    let before = bench.disk.tally();
+    for merging in [Merging::Settling, Merging::Everything] {
+        let error = merger.step(merging).unwrap_err();
+        assert!(matches!(&error, StoreError::NoRoomToMerge { needed: n, .. } if *n == needed), "{error}");
+        assert!(error.to_string().contains("Free 7 bytes"), "{error}");
+    }
+    assert_eq!(bench.disk.tally(), before, "nothing was begun");
+    bench.disk.set_capacity(Some(bench.disk.used() + needed));
+    assert_eq!(steps(&mut merger), [(2, 200)]);
+}
+
+#[test]
 fn merging_goes_on_around_a_file_that_cannot_be_opened() {
     let mut bench = Bench::new();
     for file in 0..4 {

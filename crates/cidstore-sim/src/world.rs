@@ -238,6 +238,10 @@ impl World {
                 assert!(self.stop.is_some(), "nobody stopped it");
                 self.counts.add("merges_stopped", 1);
             }
+            Err(StoreError::NoRoomToMerge { .. }) => {
+                assert!(self.limited, "there is room without end");
+                self.counts.add("merges_without_room", 1);
+            }
             Err(error) => {
                 self.excuse("a step", &error);
                 self.counts.add("steps_failed", 1);

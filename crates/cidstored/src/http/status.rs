@@ -77,7 +77,9 @@ fn merging(shared: &Shared) -> Check {
         None => (Level::Unavailable, "recovering: opening the store".into()),
         Some(engine) => {
             let stats = engine.reader.stats();
-            let (degraded, output) = shared.compaction.judge(Sizes::of(&stats), stats.small_files);
+            let judged = shared.compaction.judge(Sizes::of(&stats), stats.small_files);
+            let trouble = shared.health.trouble(Work::Merge);
+            let (degraded, output) = trouble.map_or(judged, |error| (true, format!("waiting: {error}")));
             (if degraded { Level::Degraded } else { Level::Ok }, output)
         }
     };
@@ -129,4 +131,28 @@ fn sockets(shared: &Shared) -> Check {
         }
     };
     Check { name: "sockets", level, output }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::shared::Engine;
+    use cidstore_disk::sim::SimDisk;
+    use cidstore_engine::{Store, StoreOptions};
+    use std::path::Path;
+
+    #[test]
+    fn why_merging_waits_is_told_until_it_goes_on() {
+        let shared = Shared::new(Config::default());
+        let disk = Arc::new(SimDisk::new());
+        let (store, _) = Store::open(disk, Path::new("/data/store.h5"), StoreOptions::default()).unwrap();
+        assert!(shared.engine.set(Engine { reader: store.reader(), log: store.log() }).is_ok());
+        assert!(merging(&shared).level == Level::Ok);
+        shared.health.set_trouble(Work::Merge, Some("no room. Free 7 bytes".into()));
+        let check = merging(&shared);
+        assert!(check.level == Level::Degraded && check.output.contains("Free 7 bytes"), "{}", check.output);
+        shared.health.set_trouble(Work::Merge, None);
+        assert!(merging(&shared).level == Level::Ok);
+    }
 }
