@@ -30,6 +30,7 @@
 //!   have to do with it. A catalog that is made anew from the files would otherwise take a former one,
 //!   and show rows whose tombstones are gone.
 
+use crate::error::StoreError;
 use crate::list::Claim;
 use crate::maintain::Shared;
 use crate::mentions::{Around, Dead};
@@ -73,17 +74,20 @@ impl Compaction {
     }
 
     /// The next window to merge; `None` when there is nothing more to gain.
-    pub(crate) fn next(&mut self, shared: &Shared) -> Option<Claim> {
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`].
+    pub(crate) fn next(&mut self, shared: &Shared) -> Result<Option<Claim>, StoreError> {
         loop {
             let snapshot = shared.list.snapshot();
             let files = files(&snapshot, self.upto);
             let from = files.partition_point(|run| run.seqs.0 <= self.after);
-            if let Some(window) = choose(shared, files, from) {
-                let (newer, older) = asked(shared, files, &window);
-                return Some(shared.list.claim_window(&files[window], newer, older));
+            if let Some(window) = choose(shared, files, from)? {
+                let (newer, older) = asked(shared, files, &window)?;
+                return Ok(Some(shared.list.claim_window(&files[window], newer, older)));
             }
             if !std::mem::take(&mut self.changed) {
-                return None;
+                return Ok(None);
             }
             self.after = 0;
         }
@@ -105,11 +109,14 @@ impl Compaction {
 }
 
 /// What a compaction would do in its first pass.
-pub(crate) fn pending(shared: &Shared) -> Pending {
+///
+/// # Errors
+/// [`StoreError::Stopped`].
+pub(crate) fn pending(shared: &Shared) -> Result<Pending, StoreError> {
     let snapshot = shared.list.snapshot();
     let files = files(&snapshot, Seq::MAX);
     let (mut pending, mut from) = (Pending::default(), 0);
-    while let Some(window) = choose(shared, files, from) {
+    while let Some(window) = choose(shared, files, from)? {
         from = window.end;
         pending.files += window.len();
         for run in &files[window] {
@@ -117,7 +124,7 @@ pub(crate) fn pending(shared: &Shared) -> Pending {
             pending.bytes += run.file.as_ref().map_or(0, |file| file.bytes);
         }
     }
-    pending
+    Ok(pending)
 }
 
 /// The run files with mutations up to that one.
@@ -126,21 +133,27 @@ fn files(snapshot: &Snapshot, upto: Seq) -> &[Arc<Run>] {
     &snapshot.runs[..snapshot.runs.iter().position(others).unwrap_or(snapshot.runs.len())]
 }
 
-fn choose(shared: &Shared, files: &[Arc<Run>], from: usize) -> Option<Range<usize>> {
+/// The next window from `from` on. That samples files all over the disk, and may take seconds.
+fn choose(shared: &Shared, files: &[Arc<Run>], from: usize) -> Result<Option<Range<usize>>, StoreError> {
     let candidate = |run: &Arc<Run>| Candidate { rows: run.weight(), busy: run.damage().is_some() };
     let candidates: Vec<_> = files.iter().map(candidate).collect();
     // A run is the largest of several windows.
     let mut known = vec![None; files.len()];
     let dead = |at: usize| {
+        if shared.refuse_if_stopped().is_err() {
+            return 0;
+        }
         let (newer, older) = around(shared, files, &(at..at + 1));
         let run = &files[at];
-        let dead = Dead::of(run, &Around { newer: &newer, older }).rows();
+        let dead = Dead::of(run, &Around { newer: &newer, older }, &shared.stop_merging).rows();
         give_back(files);
         // By weight, as candidates count.
         (dead as u128 * run.weight() as u128 / run.len().max(1) as u128) as usize
     };
     let dead = |at: usize| *known[at].get_or_insert_with(|| dead(at));
-    policy::everything(&candidates, from, shared.options.run_rows_max, dead)
+    let window = policy::everything(&candidates, from, shared.options.run_rows_max, dead);
+    shared.refuse_if_stopped()?;
+    Ok(window)
 }
 
 /// The files around a window that are asked. Each is read against its checksums before it has a say, so
@@ -150,18 +163,19 @@ fn asked(
     shared: &Shared,
     files: &[Arc<Run>],
     window: &Range<usize>,
-) -> (Vec<Arc<Run>>, Option<Vec<Arc<Run>>>) {
+) -> Result<(Vec<Arc<Run>>, Option<Vec<Arc<Run>>>), StoreError> {
     let (newer, older) = around(shared, files, window);
     let (mut by, mut idle, mut rows) = (vec![false; newer.len()], 0, 0);
     for run in &files[window.clone()] {
-        let dead = Dead::of(run, &Around { newer: &newer, older });
+        let dead = Dead::of(run, &Around { newer: &newer, older }, &shared.stop_merging);
         by.iter_mut().zip(dead.by).for_each(|(by, more)| *by |= more);
         (idle, rows) = (idle + dead.idle, rows + run.len());
     }
     give_back(files);
+    shared.refuse_if_stopped()?;
     let newer = newer.into_iter().zip(by).filter_map(|(run, by)| by.then_some(run)).collect();
     let older = older.filter(|older| older.is_empty() || policy::gains(idle, rows));
-    (newer, older.map(<[_]>::to_vec))
+    Ok((newer, older.map(<[_]>::to_vec)))
 }
 
 /// A sample is all over the files; nobody else needs these pages.

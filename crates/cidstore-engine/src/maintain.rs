@@ -195,7 +195,10 @@ impl Merger {
     }
 
     /// What a compaction would rewrite if it began now, by a sample of the rows.
-    pub fn pending(&self) -> Pending {
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] after [`MergeStop::stop`].
+    pub fn pending(&self) -> Result<Pending, StoreError> {
         compaction::pending(&self.shared)
     }
 
@@ -214,14 +217,12 @@ impl Merger {
     /// where the result would leave too little room, before anything is read or written.
     pub fn step(&mut self, merging: Merging) -> Result<Step, StoreError> {
         let shared = &self.shared;
-        if shared.stop_merging.load(Ordering::Acquire) {
-            return Err(StoreError::Stopped);
-        }
+        shared.refuse_if_stopped()?;
         // A file that cannot be removed is no reason not to merge others.
         let removed = shared.collect_garbage();
         let StoreOptions { small_files_max, run_rows_max, .. } = shared.options;
         let claim = if merging == Merging::Everything {
-            self.compaction.get_or_insert_with(|| Compaction::of(shared)).next(shared)
+            self.compaction.get_or_insert_with(|| Compaction::of(shared)).next(shared)?
         } else {
             shared.list.claim_files(merging, small_files_max, run_rows_max)
         };
@@ -266,6 +267,11 @@ impl MergeStop {
 }
 
 impl Shared {
+    /// After [`MergeStop::stop`].
+    pub(crate) fn refuse_if_stopped(&self) -> Result<(), StoreError> {
+        if self.stop_merging.load(Ordering::Acquire) { Err(StoreError::Stopped) } else { Ok(()) }
+    }
+
     /// Merges the claimed runs into a file, puts it into the catalog and then into the list. Returns how
     /// many rows the file has, and its number if there is one.
     fn write(

@@ -8,6 +8,7 @@ use crate::order::{Order, Row};
 use crate::run::{Probe, Rows, Run};
 use cidstore_types::Triple;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is known of the runs around those that are merged.
 #[derive(Clone, Copy)]
@@ -88,8 +89,9 @@ pub struct Dead {
 }
 
 impl Dead {
-    /// Of a run, by a sample of its rows.
-    pub fn of(run: &Run, around: &Around<'_>) -> Self {
+    /// Of a run, by a sample of its rows. Once `stop` is set it ends soon, and says nothing: whoever sets
+    /// it must look at it before the result is used.
+    pub fn of(run: &Run, around: &Around<'_>, stop: &AtomicBool) -> Self {
         let triples = run.triples.spo.len();
         let stride = run.len().div_ceil(SAMPLE_ROWS).max(1);
         let mentions = |runs: &[Arc<Run>], row: &Row| {
@@ -100,6 +102,10 @@ impl Dead {
         let (mut looked, mut superseded, mut idle) = (0, 0, 0);
         let mut by = vec![false; around.newer.len()];
         for start in (0..run.len()).step_by(stride) {
+            // Each row may have to wait for the disk in each run.
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
             // Somewhere within the stride: what was deleted may have a period of its own.
             let at = start + (start / stride).wrapping_mul(0x9e37_79b9) % stride;
             let row = match at.checked_sub(triples) {
@@ -122,5 +128,28 @@ impl Dead {
     /// All of it.
     pub fn rows(&self) -> usize {
         self.superseded + self.idle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::Builder;
+    use cidstore_types::{Cid, Op};
+
+    #[test]
+    fn a_sample_of_which_nobody_wants_to_know_ends_at_once() {
+        let run = || {
+            let mut builder = Builder::default();
+            for n in 0..100 {
+                let cid = Cid::from_two_lanes([0, n]);
+                builder.push(Op::Insert, &Triple::new(cid, cid, cid), 1.0, None);
+            }
+            builder.finish(1, (1, 100))
+        };
+        let (older, newer) = (run(), [Arc::new(run())]);
+        let around = Around { newer: &newer, older: None };
+        assert_eq!(Dead::of(&older, &around, &AtomicBool::new(false)).rows(), 100);
+        assert_eq!(Dead::of(&older, &around, &AtomicBool::new(true)).rows(), 0);
     }
 }

@@ -70,7 +70,7 @@ impl Merging {
         let sizes = || Sizes::of(&shared.engine().reader.stats());
         if shared.compaction.is_paused() && !shared.stop.is_wanted() && !sizes().overdue {
             self.merger.tidy()?;
-            self.find_pending(sizes());
+            self.find_pending(sizes())?;
             return Ok(IDLE);
         }
         let merging = &shared.compaction;
@@ -91,7 +91,7 @@ impl Merging {
         if self.step(effort, cause)? {
             return Ok(Duration::ZERO);
         }
-        self.find_pending(sizes());
+        self.find_pending(sizes())?;
         Ok(if unsettled.is_zero() { IDLE } else { unsettled.min(IDLE) })
     }
 
@@ -119,9 +119,10 @@ impl Merging {
     }
 
     /// What a compaction would do: found out where somebody has asked, since it reads all over the files.
-    fn find_pending(&self, sizes: Sizes) {
+    fn find_pending(&self, sizes: Sizes) -> Result<(), StoreError> {
         if self.shared.compaction.takes_wonder(sizes) {
-            self.shared.compaction.set_pending(sizes, self.merger.pending());
+            self.shared.compaction.set_pending(sizes, self.merger.pending()?);
         }
+        Ok(())
     }
 }
