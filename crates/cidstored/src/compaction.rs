@@ -121,7 +121,9 @@ struct Merge {
 struct State {
     rate: u64,
     paused: bool,
-    /// Merges that were made in spite of the pause.
+    /// The merge under way began, or went on, in spite of the pause.
+    passed: bool,
+    /// Merges that were made in spite of it.
     in_spite: u64,
     ended: bool,
     cause: Cause,
@@ -171,7 +173,7 @@ impl Compaction {
                 state.started.get_or_insert_with(started);
             }
             CompactAction::Pause => state.paused = true,
-            CompactAction::Resume => (state.paused, state.in_spite) = (false, 0),
+            CompactAction::Resume => (state.paused, state.passed, state.in_spite) = (false, false, 0),
             CompactAction::Rate(rate) => state.rate = rate,
         }
         self.changed.notify_all();
@@ -210,11 +212,13 @@ impl Compaction {
     pub fn step_ended(&self, merged: bool) -> bool {
         let mut state = self.lock();
         state.merge = None;
-        state.in_spite += u64::from(merged && state.paused);
+        // One that was through before it came to wait has nothing to do with a pause that came meanwhile.
+        let in_spite = std::mem::take(&mut state.passed) && merged;
+        state.in_spite += u64::from(in_spite);
         if let (true, Cause::Compaction, Some(started)) = (merged, state.cause, &mut state.started) {
             started.merges += 1;
         }
-        merged && state.in_spite == 1
+        in_spite && state.in_spite == 1
     }
 
     /// The compaction is done; these are the sizes now. Tells what it did.
@@ -276,7 +280,9 @@ impl Compaction {
                 rate => from + Duration::from_secs_f64(bytes as f64 / rate as f64),
             };
             let wait = if state.paused { LOOK_EVERY } else { due.saturating_duration_since(now) };
-            if state.ended || wait.is_zero() || is_overdue() {
+            let free = state.ended || wait.is_zero();
+            if free || is_overdue() {
+                state.passed |= state.paused && !free;
                 state.paid = Some(due.min(now + CREDIT));
                 return;
             }
@@ -455,11 +461,21 @@ mod tests {
             (false, "paused; 200 run files, 20 of them small".into())
         );
         assert!(compaction.judge(sizes(true), 170).1.contains("resume it"));
-        assert!(!compaction.step_ended(false));
-        assert!(compaction.step_ended(true) && !compaction.step_ended(true), "told once");
+        // The pause came when this merge had nothing to wait for any more.
+        assert!(!compaction.step_ended(true));
+        assert!(!compaction.judge(sizes(false), 20).0);
+        let merge = |merged| {
+            compaction.progress(Progress::Begun { runs: 9, rows: 10, bytes: 5000 }, &|| true);
+            compaction.step_ended(merged)
+        };
+        assert!(!merge(false));
+        assert!(merge(true) && !merge(true), "told once");
         let (degraded, text) = compaction.judge(sizes(false), 20);
         assert!(degraded && text.contains("2 merges"), "{text}");
+        compaction.progress(MOVED, &|| true);
         act(&compaction, CompactAction::Resume);
+        assert!(!compaction.step_ended(true), "it is over before the merge");
+        act(&compaction, CompactAction::Pause);
         assert!(!compaction.judge(sizes(false), 20).0);
     }
 
