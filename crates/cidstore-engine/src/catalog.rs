@@ -3,6 +3,7 @@
 use crate::error::StoreError;
 use crate::garbage::Garbage;
 use crate::hdf5::{self, Catalog, FORMAT_VERSION};
+use crate::seal::RunFile;
 use cidstore_disk::{Disk, DiskError, Open};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +14,8 @@ pub(crate) struct CatalogFile {
     content: Catalog,
     /// The file may hold what a replacement that failed wrote.
     uncertain: bool,
+    /// Run files that only such a replacement names.
+    unnamed: Vec<Arc<RunFile>>,
     garbage: Arc<Garbage>,
 }
 
@@ -24,11 +27,16 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 impl CatalogFile {
+    fn new(path: &Path, content: Catalog) -> Self {
+        let (path, garbage) = (path.to_owned(), Arc::default());
+        Self { path, content, uncertain: false, unnamed: Vec::new(), garbage }
+    }
+
     /// Writes the first catalog of a store.
     pub(crate) fn create(disk: &dyn Disk, path: &Path, content: Catalog) -> Result<Self, StoreError> {
         write(disk, path, &content)?;
         rename(disk, path)?;
-        Ok(Self { path: path.to_owned(), content, uncertain: false, garbage: Arc::default() })
+        Ok(Self::new(path, content))
     }
 
     /// Reads the catalog at `path`, and makes sure that a power cut leaves the same.
@@ -40,7 +48,7 @@ impl CatalogFile {
         let file = disk.open(path, Open::Read)?;
         let bytes = file.read_all()?;
         let content = hdf5::read_catalog(&path.display().to_string(), &bytes).map_err(StoreError::Catalog)?;
-        Ok(Self { path: path.to_owned(), content, uncertain: false, garbage: Arc::default() })
+        Ok(Self::new(path, content))
     }
 
     /// What becomes of the files that it does not name any more.
@@ -70,6 +78,16 @@ impl CatalogFile {
         self.uncertain
     }
 
+    /// A replacement that was to name this run file has failed: it stays as long as the catalog on disk may
+    /// name it nevertheless.
+    pub(crate) fn leave_out(&mut self, file: &Arc<RunFile>) {
+        if self.uncertain {
+            self.unnamed.push(Arc::clone(file));
+        } else {
+            file.mark_obsolete();
+        }
+    }
+
     /// Changes the catalog: written beside, synced, renamed, directory synced. On an error the
     /// content in memory is as it was.
     pub(crate) fn replace(
@@ -92,6 +110,9 @@ impl CatalogFile {
         self.uncertain |= renamed.is_err();
         renamed?;
         (self.content, self.uncertain) = (next, false);
+        for file in self.unnamed.drain(..) {
+            file.mark_obsolete();
+        }
         Ok(())
     }
 }

@@ -311,6 +311,7 @@ impl Shared {
         stop: &AtomicBool,
         told: &mut OnProgress,
     ) -> Result<Run, StoreError> {
+        self.make_catalog_certain()?;
         let files = || claim.runs.iter().filter_map(|run| run.file.as_ref());
         let bytes = |file: &Arc<RunFile>| file.bytes;
         let merged: u64 = files().map(bytes).sum();
@@ -370,15 +371,16 @@ impl Shared {
             claim.runs.iter().filter_map(|run| run.file.as_ref()).map(|file| file.number).collect();
         let sealed = self.replace_catalog(|catalog| splice(catalog, &old, entry, last_seq));
         if let (Err(_), Some(file)) = (&sealed, &run.file) {
-            if self.lock_catalog().is_uncertain() {
-                // The catalog on disk may or may not name the new file: it stays until the next
-                // start finds out.
-                tracing::warn!(path = %file.path.display(), "run file written, but the catalog could not be replaced");
-            } else {
-                file.mark_obsolete();
-            }
+            self.lock_catalog().leave_out(file);
         }
         sealed.map(|()| run)
+    }
+
+    /// Where the catalog on disk may be another than the one in memory, it is replaced by that one. Until
+    /// that succeeds no run file is worth writing: it could not be named, and none that is unnamed may go.
+    fn make_catalog_certain(&self) -> Result<(), StoreError> {
+        let uncertain = self.lock_catalog().is_uncertain();
+        if uncertain { self.replace_catalog(|_| ()) } else { Ok(()) }
     }
 
     /// Whether the disk has room for a file of so many bytes, and the reserve beside it: what merges, above

@@ -322,8 +322,8 @@ fn a_merge_leaves_room_for_the_log() {
     let (_, mut merger) = bench.store.maintainer().split();
     bench.disk.set_capacity(Some(bench.disk.used() + needed - 7));
     let before = bench.disk.tally();
-    for merging in [Merging::Settling, Merging::Everything] {
-        let error = merger.step(merging).unwrap_err();
+    for _ in 0..2 {
+        let error = merger.step(Merging::Everything).unwrap_err();
         assert!(matches!(&error, StoreError::NoRoomToMerge { needed: n, .. } if *n == needed), "{error}");
         assert!(error.to_string().contains("Free 7 bytes"), "{error}");
     }

@@ -1,16 +1,18 @@
-//! What happens at one certain moment of merging: somebody wants the end.
+//! What happens at one certain moment of sealing and merging: somebody wants the end, or the catalog cannot
+//! be put in its place.
 
 use cidstore_disk::sim::SimDisk;
-use cidstore_disk::{Disk, File, Map, Open, Result};
-use cidstore_engine::{Durability, Store, StoreError, StoreOptions};
+use cidstore_disk::{Disk, DiskError, File, Map, Open, Result};
+use cidstore_engine::hdf5::read_catalog;
+use cidstore_engine::{Durability, Merging, Step, Store, StoreError, StoreOptions};
 use cidstore_types::{Batch, Cid, Mutation, Op, Triple};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 const PATH: &str = "/data/cidstore.h5";
-/// Rows of a file that fills a merge.
-const FULL: usize = 500;
+/// Rows of a file.
+const ROWS: usize = 500;
 
 /// What is to happen, and what has.
 #[derive(Default)]
@@ -18,6 +20,16 @@ struct Plan {
     /// Called when the pages of a file are given back for the first time.
     at_release: Option<Box<dyn FnOnce() + Send>>,
     releases: usize,
+    /// What fails of putting the catalog in its place.
+    fails: Option<Put>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Put {
+    /// It is not there then.
+    Rename,
+    /// It is there, and may not be after a power cut.
+    Sync,
 }
 
 /// A simulated disk that something happens on.
@@ -25,6 +37,23 @@ struct Plan {
 struct PlannedDisk {
     sim: SimDisk,
     plan: Arc<Mutex<Plan>>,
+}
+
+impl PlannedDisk {
+    fn fail(&self, op: &'static str, path: &Path, put: Put) -> Result<()> {
+        if self.plan.lock().unwrap().fails == Some(put) {
+            return Err(DiskError { op, path: path.to_owned(), source: std::io::ErrorKind::Other.into() });
+        }
+        Ok(())
+    }
+
+    /// Run files by name: those that there are, and those that the catalog names.
+    fn runs(&self) -> [Vec<String>; 2] {
+        let catalog = read_catalog(PATH, &self.sim.bytes(Path::new(PATH)).unwrap()).unwrap();
+        let name = |run: &str| run.rsplit('/').next().unwrap().to_owned();
+        let named = catalog.runs.iter().map(|run| name(&run.file)).collect();
+        [self.sim.list(&Path::new(PATH).with_file_name("cidstore.h5.runs")).unwrap(), named]
+    }
 }
 
 impl Disk for PlannedDisk {
@@ -41,12 +70,18 @@ impl Disk for PlannedDisk {
         self.sim.create_dir_all(dir)
     }
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        if to == Path::new(PATH) {
+            self.fail("rename", from, Put::Rename)?;
+        }
         self.sim.rename(from, to)
     }
     fn remove(&self, path: &Path) -> Result<()> {
         self.sim.remove(path)
     }
     fn sync_dir(&self, dir: &Path) -> Result<()> {
+        if Some(dir) == Path::new(PATH).parent() {
+            self.fail("sync directory", dir, Put::Sync)?;
+        }
         self.sim.sync_dir(dir)
     }
     fn map(&self, path: &Path) -> Result<Arc<dyn Map>> {
@@ -76,15 +111,15 @@ unsafe impl Map for PlannedMap {
     }
 }
 
-fn open(disk: &PlannedDisk) -> Store {
-    let options = StoreOptions { nonce: 1, run_rows_max: 3 * FULL / 2, ..StoreOptions::default() };
+fn open(disk: &PlannedDisk, run_rows_max: usize) -> Store {
+    let options = StoreOptions { nonce: 1, run_rows_max, ..StoreOptions::default() };
     Store::open(Arc::new(disk.clone()), Path::new(PATH), options).unwrap().0
 }
 
 /// Commits the `n`-th so many rows.
 fn commit(store: &mut Store, n: usize) {
     let cid = |lane, n: usize| Cid::from_two_lanes([lane, n as u64]);
-    let rows = (n * FULL..(n + 1) * FULL).map(|n| Triple::new(cid(0, n % 90), cid(1, 0), cid(2, n)));
+    let rows = (n * ROWS..(n + 1) * ROWS).map(|n| Triple::new(cid(0, n % 90), cid(1, 0), cid(2, n)));
     let batch = Mutation::Batch(Batch::new(Op::Insert, 1.0, rows.collect()));
     store.commit(&[batch], Durability::Fsync).unwrap().remove(0).unwrap();
 }
@@ -93,7 +128,7 @@ fn commit(store: &mut Store, n: usize) {
 #[test]
 fn the_end_is_not_kept_waiting_by_the_choice_of_what_to_compact() {
     let disk = PlannedDisk::default();
-    let mut store = open(&disk);
+    let mut store = open(&disk, 3 * ROWS / 2);
     for n in 0..6 {
         commit(&mut store, n);
         store.maintainer().checkpoint().unwrap();
@@ -109,4 +144,45 @@ fn the_end_is_not_kept_waiting_by_the_choice_of_what_to_compact() {
     disk.plan.lock().unwrap().at_release = Some(Box::new(move || stopper.stop()));
     assert!(matches!(merger.pending(), Err(StoreError::Stopped)));
     assert_eq!(releases(&disk.plan), all / 6, "only the first file was looked at");
+}
+
+/// Nobody knows then which files the catalog names, so that none can be removed: there must not be a further
+/// one with each attempt.
+#[test]
+fn a_catalog_that_cannot_be_replaced_costs_one_run_file() {
+    for put in [Put::Rename, Put::Sync] {
+        for sealing in [true, false] {
+            let disk = PlannedDisk::default();
+            let mut store = open(&disk, 100 * ROWS);
+            let mut files = 0;
+            for n in 0..2 {
+                commit(&mut store, n);
+                if n == 0 || !sealing {
+                    store.maintainer().checkpoint().unwrap();
+                    files += 1;
+                }
+            }
+            let (mut sealer, mut merger) = store.maintainer().split();
+            let mut attempt = || {
+                if sealing {
+                    return sealer.checkpoint().map(|_| ());
+                }
+                merger.step(Merging::Everything).map(|step| assert!(step != Step::Idle))
+            };
+            disk.plan.lock().unwrap().fails = Some(put);
+            for _ in 0..5 {
+                let error = attempt().unwrap_err();
+                assert!(matches!(error, StoreError::Disk(_)), "{error}");
+                assert_eq!(disk.runs()[0].len(), files + 1, "{put:?}");
+            }
+            disk.plan.lock().unwrap().fails = None;
+            attempt().unwrap();
+            merger.tidy().unwrap();
+            let [there, named] = disk.runs();
+            assert_eq!(there, named, "{put:?}");
+            assert_eq!(named.len(), if sealing { 2 } else { 1 });
+            let count = store.reader().snapshot().count(&cidstore_types::Pattern::ALL);
+            assert_eq!(count, 2 * ROWS as u64);
+        }
+    }
 }
