@@ -83,8 +83,7 @@ impl Compaction {
             let files = files(&snapshot, self.upto);
             let from = files.partition_point(|run| run.seqs.0 <= self.after);
             if let Some(window) = choose(shared, files, from)? {
-                let (newer, older) = asked(shared, files, &window)?;
-                return Ok(Some(shared.list.claim_window(&files[window], newer, older)));
+                return claim(shared, files, window).map(Some);
             }
             if !std::mem::take(&mut self.changed) {
                 return Ok(None);
@@ -156,15 +155,11 @@ fn choose(shared: &Shared, files: &[Arc<Run>], from: usize) -> Result<Option<Ran
     Ok(window)
 }
 
-/// The files around a window that are asked. Each is read against its checksums before it has a say, so
+/// Claims a window, with the files around it that are asked. Each is read against its checksums before it has a say, so
 /// only those are that make something of the window unnecessary; and the older ones, all of which are
 /// needed for any tombstone, only for so many that it is worth that.
-fn asked(
-    shared: &Shared,
-    files: &[Arc<Run>],
-    window: &Range<usize>,
-) -> Result<(Vec<Arc<Run>>, Option<Vec<Arc<Run>>>), StoreError> {
-    let (newer, older) = around(shared, files, window);
+fn claim(shared: &Shared, files: &[Arc<Run>], window: Range<usize>) -> Result<Claim, StoreError> {
+    let (newer, older) = around(shared, files, &window);
     let (mut by, mut idle, mut rows) = (vec![false; newer.len()], 0, 0);
     for run in &files[window.clone()] {
         let dead = Dead::of(run, &Around { newer: &newer, older }, &shared.stop_merging);
@@ -175,7 +170,7 @@ fn asked(
     shared.refuse_if_stopped()?;
     let newer = newer.into_iter().zip(by).filter_map(|(run, by)| by.then_some(run)).collect();
     let older = older.filter(|older| older.is_empty() || policy::gains(idle, rows));
-    Ok((newer, older.map(<[_]>::to_vec)))
+    Ok(shared.list.claim_window(&files[window], newer, older.map(<[_]>::to_vec)))
 }
 
 /// A sample is all over the files; nobody else needs these pages.

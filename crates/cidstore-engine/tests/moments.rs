@@ -181,7 +181,7 @@ fn a_catalog_that_cannot_be_replaced_costs_one_run_file() {
             let [there, named] = disk.runs();
             assert_eq!(there, named, "{put:?}");
             assert_eq!(named.len(), if sealing { 2 } else { 1 });
-            let count = store.reader().snapshot().count(&cidstore_types::Pattern::ALL);
+            let count = store.reader().snapshot().count(&cidstore_types::Pattern::ALL).unwrap();
             assert_eq!(count, 2 * ROWS as u64);
         }
     }

@@ -115,14 +115,14 @@ struct Merge {
     rows: u64,
     done: u64,
     total: u64,
+    /// It began, or went on, in spite of a pause.
+    in_spite: bool,
 }
 
 #[derive(Default)]
 struct State {
     rate: u64,
     paused: bool,
-    /// The merge under way began, or went on, in spite of the pause.
-    passed: bool,
     /// Merges that were made in spite of it.
     in_spite: u64,
     ended: bool,
@@ -173,7 +173,12 @@ impl Compaction {
                 state.started.get_or_insert_with(started);
             }
             CompactAction::Pause => state.paused = true,
-            CompactAction::Resume => (state.paused, state.passed, state.in_spite) = (false, false, 0),
+            CompactAction::Resume => {
+                (state.paused, state.in_spite) = (false, 0);
+                if let Some(merge) = &mut state.merge {
+                    merge.in_spite = false;
+                }
+            }
             CompactAction::Rate(rate) => state.rate = rate,
         }
         self.changed.notify_all();
@@ -211,9 +216,8 @@ impl Compaction {
     /// spite of a pause.
     pub fn step_ended(&self, merged: bool) -> bool {
         let mut state = self.lock();
-        state.merge = None;
         // One that was through before it came to wait has nothing to do with a pause that came meanwhile.
-        let in_spite = std::mem::take(&mut state.passed) && merged;
+        let in_spite = state.merge.take().is_some_and(|merge| merge.in_spite) && merged;
         state.in_spite += u64::from(in_spite);
         if let (true, Cause::Compaction, Some(started)) = (merged, state.cause, &mut state.started) {
             started.merges += 1;
@@ -256,7 +260,8 @@ impl Compaction {
         let bytes = match progress {
             Progress::Begun { runs, rows, bytes } => {
                 let (cause, since) = (state.cause, Instant::now());
-                state.merge = Some(Merge { cause, since, files: runs, rows, done: 0, total: bytes });
+                state.merge =
+                    Some(Merge { cause, since, files: runs, rows, done: 0, total: bytes, in_spite: false });
                 0
             }
             Progress::Moved { read, written } => {
@@ -282,7 +287,10 @@ impl Compaction {
             let wait = if state.paused { LOOK_EVERY } else { due.saturating_duration_since(now) };
             let free = state.ended || wait.is_zero();
             if free || is_overdue() {
-                state.passed |= state.paused && !free;
+                let in_spite = state.paused && !free;
+                if let Some(merge) = &mut state.merge {
+                    merge.in_spite |= in_spite;
+                }
                 state.paid = Some(due.min(now + CREDIT));
                 return;
             }

@@ -171,7 +171,7 @@ impl Drop for Transport {
 fn wait(socket: &zeromq::Socket, wake: &Wake, timeout_ms: u32) -> Result<Ready> {
     let mut items = [socket.as_poll_item(zeromq::POLLIN), wake.poll_item()];
     match zeromq::poll(&mut items, timeout_ms.into()) {
-        Ok(_) => Ok(Ready { socket: items[0].check_readable(), woken: items[1].check_readable() }),
+        Ok(_) => Ok(Ready { socket: items[0].is_readable(), woken: items[1].is_readable() }),
         // A signal arrived; the caller looks at its own state and comes back.
         Err(zeromq::Error::EINTR) => Ok(Ready::default()),
         Err(source) => Err(TransportError { op: "wait on", at: "a socket".into(), source }),

@@ -74,7 +74,7 @@ impl Router {
     /// # Errors
     /// When the socket is no more.
     pub fn wait(&self, wake: &Wake, timeout_ms: u32) -> Result<Ready> {
-        if self.check_readable()? || wake.is_pending() {
+        if self.is_readable()? || wake.is_pending() {
             return Ok(Ready { socket: true, woken: wake.is_pending() });
         }
         // SAFETY: libzmq's descriptor is open for as long as its socket, which `self` holds.
@@ -93,7 +93,7 @@ impl Router {
         }
     }
 
-    fn check_readable(&self) -> Result<bool> {
+    fn is_readable(&self) -> Result<bool> {
         let asked = self.lock().get_events();
         let failed = |source| TransportError { op: "ask the state of", at: "req".into(), source };
         asked.map(|events| events.contains(POLLIN)).map_err(failed)
@@ -105,7 +105,7 @@ impl Router {
     /// # Errors
     /// When the socket is no more.
     pub fn nudge(&self, wake: &Wake) -> Result<()> {
-        if self.check_readable()? {
+        if self.is_readable()? {
             wake.notify();
         }
         Ok(())
