@@ -149,7 +149,7 @@ settings! {
     writer_queue_bytes_max: Bytes = "128MiB", "CIDSTORE_WRITER_QUEUE_BYTES_MAX";
     /// Rows held in memory before they are sealed into HDF5; 128 bytes of metadata count as a row.
     promotion_threshold: usize = "250000", "CIDSTORE_PROMOTION_THRESHOLD";
-    /// Size of a log segment.
+    /// Size of a log segment, at least 64 KiB.
     wal_segment_bytes: Bytes = "64MiB", "CIDSTORE_WAL_SEGMENT_BYTES";
     /// Mutations of single triples that stay in the log for `changes`, at least.
     changes_retain: u64 = "1000000", "CIDSTORE_CHANGES_RETAIN";
