@@ -1,19 +1,22 @@
-//! Pages of mapped files that cannot be read.
+//! Mapped files of which a page cannot be read.
 //!
-//! Reading a mapped file where the medium has a bad sector, or behind the end of a file that was cut
-//! short, ends a process by SIGBUS (`mmap(2)`). Here a page of zeros takes the place of such a page, and
-//! the mapping remembers that it did: whoever read from it asks afterwards whether all of that was there.
+//! Reading a mapped file where the medium has a bad sector, or a page behind the end of a file that was cut
+//! short, ends a process by SIGBUS (`mmap(2)`). Here zeros take the place of the whole mapping when that
+//! happens, and the mapping remembers it: whoever read from it asks afterwards whether that was the file.
+//! The whole, since each page by itself would be a mapping of its own, of which a process has 65 530, and
+//! each further bad sector might cost the seconds for which a disk tries to read it.
 //!
 //! **Invariants**
-//! - A page is remembered before anybody reads zeros in its place.
-//! - The handler touches nothing but atomics and calls nothing but `mmap` and `sigaction`: what a signal
-//!   handler may (`signal-safety(7)`; `mmap` is not listed there, on Linux it is a bare system call).
+//! - That a page is gone is noted before anybody reads zeros in its place.
+//! - The handler touches nothing but atomics and calls nothing but `mmap`, `sigaction`, `raise` and who was
+//!   there before it: what a signal handler may (`signal-safety(7)`; `mmap` is not listed there, on Linux it
+//!   is a bare system call).
 //! - A SIGBUS of any other memory goes to whoever handled it before.
 
 use std::io;
 use std::ops::Range;
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Most mappings that are guarded at a time: many more than a store has files.
@@ -35,11 +38,22 @@ static SLOTS: [Slot; GUARDED_MAX] = [const {
     Slot { start: AtomicUsize::new(0), end: AtomicUsize::new(0), unreadable: AtomicUsize::new(0) }
 }; GUARDED_MAX];
 
+/// Whether a page of any mapping was ever unreadable.
+static ANY: AtomicBool = AtomicBool::new(false);
+
 /// What handled SIGBUS before, and the bytes of a page.
 static BEFORE: OnceLock<(libc::sigaction, usize)> = OnceLock::new();
 
-/// A mapping in which pages that cannot be read are zeros.
+/// A mapping that turns into zeros when a page of it cannot be read.
 pub(crate) struct Guard(&'static Slot);
+
+/// Whether a page of any mapped file could not be read since the process began. Whoever has read from one
+/// asks this first: it is one variable for all of them, which hardly ever changes.
+pub fn any_page_was_unreadable() -> bool {
+    // What was read before this may have been zeros: only then is the answer of use.
+    fence(Ordering::Acquire);
+    ANY.load(Ordering::Relaxed)
+}
 
 impl Guard {
     /// Guards a mapping, which must not go before the guard does. `None` where too many are guarded.
@@ -51,15 +65,19 @@ impl Guard {
         let take =
             |slot: &&Slot| slot.start.compare_exchange(0, TAKEN, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         let Some(slot) = SLOTS.iter().find(take) else { return Ok(None) };
-        slot.end.store(addresses.end, Ordering::Relaxed);
-        slot.unreadable.store(0, Ordering::Relaxed);
+        slot.end.store(addresses.end, Ordering::Release);
+        slot.unreadable.store(0, Ordering::Release);
         slot.start.store(addresses.start, Ordering::Release);
         Ok(Some(Self(slot)))
     }
 
-    /// Offset of a page that could not be read, the first of them; `None` where all could.
+    /// Offset of the page that could not be read; `None` where all could that were.
     pub(crate) fn unreadable(&self) -> Option<usize> {
-        self.0.unreadable.load(Ordering::Acquire).checked_sub(1)
+        if any_page_was_unreadable() {
+            self.0.unreadable.load(Ordering::Acquire).checked_sub(1)
+        } else {
+            None
+        }
     }
 }
 
@@ -103,11 +121,19 @@ fn sigaction(new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
 extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: to a handler with SA_SIGINFO the kernel hands a `siginfo_t` that is valid until it returns.
     let about = unsafe { &*info };
+    if about.si_code <= 0 {
+        // Somebody sent it, who wants the process to end.
+        // SAFETY: as in `install`; it is the default action. The signal comes again when this returns.
+        let _ = sigaction(Some(&unsafe { std::mem::zeroed() }));
+        // SAFETY: takes no memory of this process.
+        unsafe { libc::raise(signal) };
+        return;
+    }
     // SAFETY: it is of a SIGBUS, which has this field.
     let address = unsafe { about.si_addr() } as usize;
     let Some((before, page_bytes)) = BEFORE.get() else { return };
-    if let Some(slot) = SLOTS.iter().find(|slot| slot.holds(address))
-        && slot.replace_page(address, *page_bytes)
+    if let Some((slot, mapping)) = SLOTS.iter().find_map(|slot| slot.holding(address))
+        && slot.replace(mapping, address, *page_bytes)
     {
         return;
     }
@@ -123,21 +149,26 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
 }
 
 impl Slot {
-    fn holds(&self, address: usize) -> bool {
+    /// The mapping, if `address` is within it. Who asks is reading from the mapping that he asks for, so
+    /// that this one stays; any other may go meanwhile, and its slot become another's.
+    fn holding(&self, address: usize) -> Option<(&Self, Range<usize>)> {
         let start = self.start.load(Ordering::Acquire);
-        start > TAKEN && start <= address && address < self.end.load(Ordering::Relaxed)
+        let end = self.end.load(Ordering::Acquire);
+        let is_whole = start > TAKEN && self.start.load(Ordering::Acquire) == start;
+        (is_whole && (start..end).contains(&address)).then_some((self, start..end))
     }
 
-    /// Puts a page of zeros where `address` is, which the slot holds. Whether it could.
-    fn replace_page(&self, address: usize, bytes: usize) -> bool {
-        let page = address / bytes * bytes;
-        let noted = page - self.start.load(Ordering::Relaxed) + 1;
+    /// Puts zeros where the mapping is, of which the page of `address` cannot be read. Whether it could.
+    fn replace(&self, mapping: Range<usize>, address: usize, page_bytes: usize) -> bool {
+        let noted = (address - mapping.start) / page_bytes * page_bytes + 1;
         let _ = self.unreadable.compare_exchange(0, noted, Ordering::AcqRel, Ordering::Relaxed);
-        // SAFETY: the page belongs to a live mapping that is only read and that its guard's owner will
-        // unmap as a whole; what could be read there before stays, since there was nothing.
+        ANY.store(true, Ordering::Release);
+        // SAFETY: the pages are those of a live mapping that is only read, and that its owner unmaps as a
+        // whole. Others who read from it meanwhile see bytes turn into zeros: they copy what has to stay
+        // as it was checked, and ask in the end.
         let mapped = unsafe {
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-            libc::mmap(page as *mut libc::c_void, bytes, libc::PROT_READ, flags, -1, 0)
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
+            libc::mmap(mapping.start as *mut libc::c_void, mapping.len(), libc::PROT_READ, flags, -1, 0)
         };
         mapped != libc::MAP_FAILED
     }
@@ -149,7 +180,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_page_that_is_gone_reads_as_zeros_and_is_told() {
+    fn a_file_of_which_a_page_is_gone_reads_as_zeros_and_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run");
         let page = rustix::param::page_size();
@@ -168,14 +199,25 @@ mod tests {
         assert_eq!(cut.bytes()[0], 1);
         assert_eq!(cut.unreadable_page(), None);
         let reader = std::thread::spawn(move || (sums(&*cut), cut.unreadable_page()));
+        // What came before it was read before.
         assert_eq!(reader.join().unwrap(), (vec![full, full, 0, 0], Some(2 * full)));
-        // Each mapping has pages of its own.
+        // Each mapping is by itself.
         assert_eq!(whole.unreadable_page(), None);
-        assert_eq!(whole.bytes()[3 * page], 0);
+        assert_eq!(whole.bytes()[3 * page + 1], 0);
         assert_eq!(whole.unreadable_page(), Some(3 * full));
+        assert_eq!(sums(&*whole), [0; 4]);
     }
 
-    /// The process that [`any_other_fault_ends_the_process`] starts.
+    #[test]
+    #[ignore = "ends the process"]
+    fn a_signal_that_somebody_sends() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("run"), b"x").unwrap();
+        assert_eq!(RealDisk.map(&dir.path().join("run")).unwrap().bytes(), b"x");
+        // SAFETY: takes no memory of this process.
+        unsafe { libc::raise(libc::SIGBUS) };
+    }
+
     #[test]
     #[ignore = "ends the process"]
     fn touch_a_mapping_that_nobody_guards() {
@@ -192,11 +234,13 @@ mod tests {
     }
 
     #[test]
-    fn any_other_fault_ends_the_process() {
+    fn any_other_such_signal_ends_the_process() {
         use std::os::unix::process::ExitStatusExt;
-        let name = "guard::tests::touch_a_mapping_that_nobody_guards";
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-        let ended = child.args([name, "--exact", "--ignored"]).output().unwrap();
-        assert_eq!(ended.status.signal(), Some(libc::SIGBUS), "{ended:?}");
+        for name in ["a_signal_that_somebody_sends", "touch_a_mapping_that_nobody_guards"] {
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            let ended =
+                child.args([&format!("guard::tests::{name}"), "--exact", "--ignored"]).output().unwrap();
+            assert_eq!(ended.status.signal(), Some(libc::SIGBUS), "{ended:?}");
+        }
     }
 }

@@ -16,6 +16,7 @@ mod readable;
 mod real;
 pub mod sim;
 
+pub use guard::any_page_was_unreadable;
 pub use lock::{LockError, StoreLock};
 pub use readable::{Unreadable, read_around};
 pub use real::RealDisk;
@@ -131,13 +132,13 @@ pub trait File: Send + Sync {
 ///
 /// # Safety
 /// [`Map::bytes`] returns the same bytes at the same place for as long as the map lives, wherever it
-/// is moved and whatever hints it is given: users keep pointers into them. Only a page that cannot be
-/// read any more turns into zeros, when [`Map::unreadable_page`] tells of it.
+/// is moved and whatever hints it is given: users keep pointers into them. Only when a page cannot be read
+/// any more all of them turn into zeros, of which [`Map::unreadable_page`] tells.
 pub unsafe trait Map: Send + Sync {
     /// All of them.
     fn bytes(&self) -> &[u8];
-    /// Where the first page was met that cannot be read any more (a bad sector, a file cut short), in
-    /// bytes from the beginning; `None` if there was none so far. It reads as zeros.
+    /// Where a page was met that cannot be read any more (a bad sector, the end of a file that was cut
+    /// short), in bytes from the beginning; `None` if there was none so far. All reads as zeros since then.
     fn unreadable_page(&self) -> Option<u64> {
         None
     }

@@ -217,7 +217,7 @@ impl RealMap {
 }
 
 // SAFETY: the mapping is read-only, stays at its address until it is dropped, and hints do not change
-// what is read there; nor does the guard, but for pages that cannot be read.
+// what is read there; nor does the guard, as long as all of its pages can be read.
 unsafe impl Map for RealMap {
     fn bytes(&self) -> &[u8] {
         &self.map

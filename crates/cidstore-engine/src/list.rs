@@ -1,5 +1,6 @@
 //! The list of runs: what readers take a snapshot of, and the one place where it changes.
 
+use crate::error::UnreadablePage;
 use crate::maintain::Merging;
 use crate::mentions::Around;
 use crate::merge::{MERGE_RUNS_MAX, Merge, NEVER_STOPPED};
@@ -36,6 +37,15 @@ impl Claim {
     /// What is known of the runs around the window.
     pub fn around(&self) -> Around<'_> {
         Around { newer: &self.newer, older: self.older.as_deref() }
+    }
+
+    /// Whether all that was read of the runs was there.
+    ///
+    /// # Errors
+    /// [`UnreadablePage`].
+    pub fn check_readable(&self) -> Result<(), UnreadablePage> {
+        let mut runs = self.runs.iter().chain(&self.newer).chain(self.older.iter().flatten());
+        runs.try_for_each(|run| run.check_readable())
     }
 
     /// Whether no other run has to do with what the window says.

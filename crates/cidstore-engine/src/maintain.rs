@@ -293,6 +293,8 @@ impl Shared {
             }
             Err(error) => {
                 self.list.release(claim, None);
+                // What comes of zeros that were not in the file says less than that.
+                claim.check_readable()?;
                 Err(error)
             }
         }
@@ -360,8 +362,7 @@ impl Shared {
             (run, Some(entry))
         };
         // Zeros in the place of what could not be read must not replace it.
-        let read = claim.runs.iter().chain(&claim.newer).chain(claim.older.iter().flatten());
-        if let Some(Err(unreadable)) = read.map(|run| run.check_readable()).find(Result::is_err) {
+        if let Err(unreadable) = claim.check_readable() {
             if let Some(file) = &run.file {
                 file.mark_obsolete();
             }

@@ -268,10 +268,12 @@ impl<'a> Merge<'a> {
             let spo_sampled: Vec<&Row> = self.triples().step_by(sample::EVERY).collect();
             // After the predicates that are listed, or where none is, there is one more stretch.
             let ends = predicates.end.iter().map(|end| *end as usize).chain([rows]);
+            let mut read = 0;
+            let mut go_on = |rows: usize| self.go_on(&mut read, rows);
             [
-                sample::samples(Order::Spo, &spo_sampled, [rows]),
-                sample::samples(Order::Pos, &pos_sampled, ends),
-                sample::samples(Order::Osp, &osp_sampled, [rows]),
+                sample::samples(Order::Spo, &spo_sampled, [rows], &mut go_on),
+                sample::samples(Order::Pos, &pos_sampled, ends, &mut go_on),
+                sample::samples(Order::Osp, &osp_sampled, [rows], &mut go_on),
             ]
         } else {
             Default::default()
@@ -309,9 +311,9 @@ impl<'a> Merge<'a> {
         hashes
     }
 
-    /// The result's permutation for an order, and the rows of it that are to be sampled. `distinct` is told of each distinct leading part
-    /// (predicate‖object, or object), how many of its bytes are those of the one before (fewer than it
-    /// has, 0 for the first), and at which position its rows begin.
+    /// The result's permutation for an order, and the rows of it that are to be sampled. `distinct` is told
+    /// of each distinct leading part (predicate‖object, or object), how many of its bytes are those of the
+    /// one before (fewer than it has, 0 for the first), and at which position its rows begin.
     fn permutation(
         &self,
         order: Order,

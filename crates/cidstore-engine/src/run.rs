@@ -101,9 +101,10 @@ pub struct Texts {
 
 impl Texts {
     /// The text of a row. Text that is no UTF-8 (damage) reads as none.
-    pub fn get(&self, row: u32) -> Option<&str> {
+    pub fn get(&self, row: u32) -> Option<String> {
         let at = self.row.binary_search(&row).ok()?;
-        std::str::from_utf8(self.bytes_at(at)?).ok()
+        // A copy stays the text that it was found to be, whatever becomes of the file.
+        String::from_utf8(self.bytes_at(at)?.to_vec()).ok()
     }
 
     /// The text at a position in `row`. `None` where there is none (damage).
@@ -201,8 +202,8 @@ impl Run {
         self.file.is_none()
     }
 
-    /// Tells that the pages of its file need not stay resident, but for filters and predicates: every
-    /// lookup asks them, and they are small.
+    /// Tells that the pages of its file need not stay resident, but for filters, predicates and samples:
+    /// lookups ask them all the time, and they are small.
     pub fn release_mapped(&self) {
         for rows in [&self.triples, &self.tombstones] {
             rows.spo.release();
@@ -219,6 +220,8 @@ impl Run {
 
     /// What is wrong with its file, as far as that was noticed.
     pub fn damage(&self) -> Option<&Arc<str>> {
+        // Noted here if the mapping has noticed it.
+        let _ = self.check_readable();
         self.file.as_ref()?.damage.get()
     }
 
@@ -288,7 +291,7 @@ impl Run {
     /// A row of `triples` with its columns; `None` if there is no such row (damage).
     pub fn record(&self, row: usize) -> Option<TripleRecord> {
         let (triple, created_at) = (Triple(*self.triples.spo.get(row)?), *self.created_at.get(row)?);
-        Some(TripleRecord::new(triple, created_at, self.metadata.get(row as u32)))
+        Some(TripleRecord::new(triple, created_at, self.metadata.get(row as u32).as_deref()))
     }
 }
 

@@ -1,13 +1,13 @@
 //! Samples of sorted rows: what a search reads instead of rows, until it knows their place to a few.
 //!
 //! Of every [`EVERY`]th row in an order the [`Cut`] of its key is kept: the 64 bits from which on the
-//! samples of its stretch differ. They take a two-hundredth of the space that the rows take, stand in a
-//! row, and are uniform where CIDs are hashes: two guesses and one look around find a key's place among
-//! a million of them. A stretch is what has one leading part that a list leads to: the rows of one
-//! predicate where predicates are listed, else all rows.
+//! samples of its stretch differ. Those of one order take half a byte a row, stand side by side, and are
+//! uniform where CIDs are hashes: two guesses and one look around find a key's place among a million of
+//! them. A stretch is what has one leading part that a list leads to: the rows of one predicate where
+//! predicates are listed, else all rows.
 //!
-//! **Invariant**: samples lead, rows decide. Samples that are wrong (damage) may hide rows, like any other
-//! damaged index; they never make up one, nor end the process.
+//! **Invariant**: samples lead, rows decide. Samples that are wrong (damage) may hide rows or show some
+//! twice, like any other damaged index; they never make up one, nor end the process.
 
 use crate::hdf5::SAMPLE_ROWS;
 use crate::order::{Key, Order, Row};
@@ -68,15 +68,27 @@ fn within(positions: &Range<usize>) -> Range<usize> {
 }
 
 /// The samples of an order, from every [`EVERY`]th row in it. `ends` are the positions where stretches
-/// end, ascending; the last one is where all of them do.
-pub fn samples(order: Order, rows: &[&Row], ends: impl IntoIterator<Item = usize>) -> Vec<u64> {
+/// end, ascending; the last one is where all of them do. `go_on` hears of rows that were read, and may have
+/// enough.
+pub fn samples(
+    order: Order,
+    rows: &[&Row],
+    ends: impl IntoIterator<Item = usize>,
+    go_on: &mut dyn FnMut(usize) -> bool,
+) -> Vec<u64> {
     let mut samples = Vec::with_capacity(rows.len());
     let mut start = 0;
     for end in ends {
         let Some(stretch) = rows.get(within(&(start..end))) else { break };
         if let (Some(first), Some(last)) = (stretch.first(), stretch.last()) {
             let cut = Cut::between(order, first, last);
-            samples.extend(stretch.iter().map(|row| cut.map_or(0, |cut| cut.of_row(row))));
+            for row in stretch {
+                samples.push(cut.map_or(0, |cut| cut.of_row(row)));
+                // The row, and what stands around it in the page.
+                if !go_on(EVERY) {
+                    return samples;
+                }
+            }
         }
         start = end;
     }
@@ -230,9 +242,9 @@ mod tests {
             };
             let all: Vec<u32> = (0..spo.len() as u32).collect();
             [
-                samples(Order::Spo, &taken(&all), [spo.len()]),
-                samples(Order::Pos, &taken(&pos), stretches),
-                samples(Order::Osp, &taken(&osp), [spo.len()]),
+                samples(Order::Spo, &taken(&all), [spo.len()], &mut |_| true),
+                samples(Order::Pos, &taken(&pos), stretches, &mut |_| true),
+                samples(Order::Osp, &taken(&osp), [spo.len()], &mut |_| true),
             ]
         };
         for samples in &samples {

@@ -13,7 +13,7 @@ use crate::hdf5::{
 use crate::merge::{Indexes, Merge};
 use crate::run::{Filters, Rows, Run, Texts};
 use bytemuck::Pod;
-use cidstore_disk::{Disk, File, Map, Open};
+use cidstore_disk::{Disk, File, Map, Open, any_page_was_unreadable};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,6 +51,9 @@ impl RunFile {
     /// # Errors
     /// [`UnreadablePage`].
     pub(crate) fn check_readable(&self) -> Result<(), UnreadablePage> {
+        if !any_page_was_unreadable() {
+            return Ok(());
+        }
         let Some(offset) = self.map.unreadable_page() else { return Ok(()) };
         let (first_seq, last_seq) = self.seqs;
         let error = UnreadablePage { path: self.path.clone(), offset, first_seq, last_seq };

@@ -116,7 +116,7 @@ impl Snapshot {
         let prefix = Prefix::of(pattern);
         let after = cursor.map(|cursor| decode_cursor(&prefix, cursor)).transpose()?;
         let mut page = Page { as_of: self.as_of, records: records.then(Vec::new), ..Page::default() };
-        let asked = self.asked(pattern);
+        let asked = self.asked(pattern)?;
         let mut matches = Matches::new(prefix.clone(), &ranges(&asked, &prefix, after.as_ref()));
         // A borrow of its own: what is lent to `Pace` must not be lent for longer than it lives.
         let mut go_on = |looked: Looked| go_on(looked);
@@ -167,7 +167,7 @@ impl Snapshot {
         go_on: &mut GoOn<'_>,
     ) -> Result<Option<u64>, UnreadablePage> {
         let prefix = Prefix::of(pattern);
-        let asked = self.asked(pattern);
+        let asked = self.asked(pattern)?;
         let ranges = ranges(&asked, &prefix, None);
         let count = match &ranges[..] {
             [] => 0,
@@ -193,11 +193,14 @@ impl Snapshot {
         Ok(Some(count))
     }
 
-    /// The runs that may have to do with a pattern.
-    fn asked(&self, pattern: &Pattern) -> Vec<&Run> {
+    /// The runs that may have to do with a pattern, all of which can be read as far as is known.
+    fn asked(&self, pattern: &Pattern) -> Result<Vec<&Run>, UnreadablePage> {
         let probe = Probe::of(pattern);
         // All filters first: their misses overlap, while those of a search wait for each other.
-        self.runs.iter().map(|run| &**run).filter(|run| run.may_mention(&probe)).collect()
+        let asked: Vec<&Run> =
+            self.runs.iter().map(|run| &**run).filter(|run| run.may_mention(&probe)).collect();
+        asked.iter().try_for_each(|run| run.check_readable())?;
+        Ok(asked)
     }
 
     /// Whether the triple is present.
@@ -207,6 +210,7 @@ impl Snapshot {
     pub fn contains(&self, triple: &Triple) -> Result<bool, UnreadablePage> {
         let probe = Probe::of_triple(triple);
         for run in self.runs.iter().rev().filter(|run| run.may_mention(&probe)) {
+            run.check_readable()?;
             let verdict = run.verdict(triple);
             run.check_readable()?;
             if let Some(verdict) = verdict {
@@ -221,16 +225,20 @@ impl Snapshot {
     /// # Errors
     /// [`UnreadablePage`].
     pub fn get(&self, hash: &TripleHash) -> Result<Option<TripleRecord>, UnreadablePage> {
-        let found = |(at, run): (usize, &Arc<Run>)| run.find_hash(hash).map(|found| (at, found));
-        let found = self.runs.iter().enumerate().rev().find_map(found);
-        let record = found.and_then(|(at, (row, triple))| {
+        for (at, run) in self.runs.iter().enumerate().rev() {
+            run.check_readable()?;
+            let found = run.find_hash(hash);
+            run.check_readable()?;
+            let Some((row, triple)) = found else { continue };
+            let record = run.record(row);
             // No newer run holds it, but one may have deleted it.
             let probe = Probe::of_triple(&triple);
             let deletes = |run: &Arc<Run>| run.may_mention(&probe) && run.tombstones.find(&triple).is_some();
-            if self.runs[at + 1..].iter().any(deletes) { None } else { self.runs[at].record(row) }
-        });
-        self.runs[found.map_or(0, |(at, _)| at)..].iter().try_for_each(|run| run.check_readable())?;
-        Ok(record)
+            let deleted = self.runs[at + 1..].iter().any(deletes);
+            self.runs[at..].iter().try_for_each(|run| run.check_readable())?;
+            return Ok(if deleted { None } else { record });
+        }
+        Ok(None)
     }
 }
 

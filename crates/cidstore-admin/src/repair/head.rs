@@ -40,8 +40,9 @@ pub(super) fn describe_again(
     written_by.insert(CREATED_BY.to_owned());
     for format_version in (1..=FORMAT_VERSION).rev() {
         let of_version = |column: ColumnId| if column.since() > format_version { 0 } else { lens[column] };
-        for lens in with_metadata(&*file, entry, PerColumn::from_fn(of_version))? {
-            let columns = checksums(look, &*file, entry, &lens)?;
+        let of_version = PerColumn::from_fn(of_version);
+        let found = with_metadata(&*file, entry, of_version, &mut |lens| {
+            let columns = checksums(look, &*file, entry, lens)?;
             for created_by in &written_by {
                 let attributes = RunAttributes {
                     format_version,
@@ -60,18 +61,26 @@ pub(super) fn describe_again(
                     return Ok(read_run(source).ok());
                 }
             }
+            Ok(None)
+        })?;
+        if found.is_some() {
+            return Ok(found);
         }
     }
     Ok(None)
 }
 
-/// The same lengths with those of metadata, for as much of it as would make the file as long as it is.
+/// Makes a layout of lengths, if they are the right ones.
+type Attempt<'a> = dyn FnMut(&PerColumn<u64>) -> Result<Option<RunLayout>, RepairError> + 'a;
+
+/// Tries these lengths with those of metadata, for as much of it as would make the file as long as it is,
+/// until one gives a layout.
 fn with_metadata(
     file: &dyn File,
     entry: &RunEntry,
     mut lens: PerColumn<u64>,
-) -> Result<Vec<PerColumn<u64>>, RepairError> {
-    let mut all = Vec::new();
+    attempt: &mut Attempt<'_>,
+) -> Result<Option<RunLayout>, RepairError> {
     for texts in 0..=entry.rows {
         (lens[ColumnId::MetadataRow], lens[ColumnId::MetadataEnd]) = (texts, texts);
         lens[ColumnId::MetadataText] = 0;
@@ -88,11 +97,12 @@ fn with_metadata(
             }
             lens[ColumnId::MetadataText] = bytes;
         }
-        if end_of(entry.head_bytes, &lens).abs_diff(entry.file_bytes) < ALIGNMENT_BYTES {
-            all.push(lens);
+        let fits = end_of(entry.head_bytes, &lens).abs_diff(entry.file_bytes) < ALIGNMENT_BYTES;
+        if fits && let Some(layout) = attempt(&lens)? {
+            return Ok(Some(layout));
         }
     }
-    Ok(all)
+    Ok(None)
 }
 
 /// How long the columns are, but for those of metadata; `None` if the rows are not those of a run file.
