@@ -13,6 +13,7 @@ mod damage;
 mod endpoints;
 mod exit;
 mod export;
+mod identity;
 mod import;
 mod labels;
 mod meter;

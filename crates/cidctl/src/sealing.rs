@@ -3,6 +3,7 @@
 use crate::args::StoreArgs;
 use crate::endpoints::Connection;
 use crate::exit::Failure;
+use crate::identity;
 use cidstore_admin::Places;
 use cidstore_client::{Client, Config};
 use std::fs::{File, TryLockError};
@@ -38,17 +39,51 @@ pub fn patient(config: Config) -> Config {
 /// open is as sealed as it was left.
 ///
 /// # Errors
-/// When a daemon has the store open and does not answer, or refuses.
+/// When a daemon has the store open and does not answer, or refuses; when another store's daemon answers.
 pub fn seal(connection: &Connection, catalog: &Path) -> Result<Option<u64>, Failure> {
     let config = connection.config().map_err(Failure::Usage)?;
     match crate::wait_for_daemon(&config, Duration::from_secs_f64(connection.wait)) {
-        Ok(()) => Ok(Some(Client::connect(&patient(config))?.checkpoint()?)),
-        Err(_) if !is_open(catalog) => Ok(None),
-        Err(failure) => Err(Failure::Unreachable(format!(
-            "a daemon has {} open: {failure} (--no-checkpoint takes what is sealed already)",
-            catalog.display()
-        ))),
+        Ok(()) => {}
+        Err(_) if !is_open(catalog) => return Ok(None),
+        Err(failure) => {
+            return Err(Failure::Unreachable(format!(
+                "a daemon has {} open: {failure} (--no-checkpoint takes what is sealed already)",
+                catalog.display()
+            )));
+        }
     }
+    let mut client = Client::connect(&patient(config))?;
+    if let Some(why) = is_another(&mut client, catalog)? {
+        return Err(Failure::Usage(format!(
+            "the daemon at {} has another store open than {}: {why}. Name the store with --data and its daemon \
+             with --endpoint (--no-checkpoint takes what is sealed already)",
+            client.endpoint(),
+            catalog.display()
+        )));
+    }
+    Ok(Some(client.checkpoint()?))
+}
+
+/// What shows that the daemon has another store open, as far as anything can. Two that began with the same
+/// mutations, both open, are told apart only by how many they have.
+fn is_another(client: &mut Client, catalog: &Path) -> Result<Option<String>, Failure> {
+    let local = |error: &dyn std::fmt::Display| Failure::Local(error.to_string());
+    let sealed = cidstore_admin::sealed_seq(catalog).map_err(|error| local(&error))?;
+    if !is_open(catalog) {
+        return Ok(Some("that one is open nowhere".into()));
+    }
+    let mut missing = None;
+    while let Some((seq, triple)) = cidstore_admin::logged(catalog).map_err(|error| local(&error))?
+        && !identity::has(client, seq, triple.hash())?
+    {
+        // Its segment may have been removed meanwhile: then the next look finds another.
+        if missing.replace(seq) == Some(seq) {
+            return Ok(Some(format!("it has not the mutation {seq} that is in the log there")));
+        }
+    }
+    // What is sealed was visible before; so the daemon's own store never ends earlier.
+    let last = client.last_seq()?;
+    Ok((last < sealed).then(|| format!("it ends at seq {last}, that one is sealed up to {sealed}")))
 }
 
 /// Whether a process holds the lock of the store.

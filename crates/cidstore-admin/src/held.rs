@@ -7,6 +7,7 @@
 use cidstore_disk::DiskError;
 use cidstore_engine::files::Places;
 use cidstore_engine::hdf5::{Catalog, Hdf5Error, RunEntry, read_catalog};
+use cidstore_types::Seq;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
@@ -77,6 +78,15 @@ pub(crate) fn io_error(op: &'static str, path: &Path) -> impl FnOnce(std::io::Er
     move |source| DiskError { op, path, source }
 }
 
+/// Up to which mutation the store whose catalog is at `path` is sealed now.
+///
+/// # Errors
+/// [`HeldError`]: what the disk says, and what is wrong with the catalog.
+pub fn sealed_seq(path: &Path) -> Result<Seq, HeldError> {
+    let file = File::open(path).map_err(io_error("open", path))?;
+    Ok(read(path, &file)?.1.sealed_seq)
+}
+
 impl Held {
     /// Holds the state of the catalog at `path`, which has all mutations up to `at_least`.
     ///
@@ -106,9 +116,7 @@ impl Held {
             File::open(path).map_err(io_error("open", path)).map_err(|error| for_good(error.into()))?;
         // Where there are no locks the open files alone have to do.
         let _ = lock.lock_shared();
-        let bytes = read_all(path, &lock).map_err(for_good)?;
-        let catalog = read_catalog(&path.display().to_string(), &bytes)
-            .map_err(|error| for_good(HeldError::Catalog(error)))?;
+        let (bytes, catalog) = read(path, &lock).map_err(for_good)?;
         let dir = Places::of(path).runs;
         let mut runs = Vec::with_capacity(catalog.runs.len());
         for entry in &catalog.runs {
@@ -141,8 +149,10 @@ fn was_replaced(held: &File, path: &Path) -> bool {
     now.is_some() && now != held.metadata().map(identity).ok()
 }
 
-fn read_all(path: &Path, mut file: &File) -> Result<Vec<u8>, HeldError> {
+/// The bytes of a catalog, and what they say.
+fn read(path: &Path, mut file: &File) -> Result<(Vec<u8>, Catalog), HeldError> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(io_error("read", path))?;
-    Ok(bytes)
+    let catalog = read_catalog(&path.display().to_string(), &bytes).map_err(HeldError::Catalog)?;
+    Ok((bytes, catalog))
 }

@@ -25,6 +25,7 @@ mod sum;
 
 pub use cidstore_engine::files::Places;
 pub use finding::{Finding, REPAIR, Weight};
-pub use held::HeldError;
+pub use held::{HeldError, sealed_seq};
+pub use log::logged;
 pub use progress::{Stage, Stopped, Watch};
 pub use sum::Sum;

@@ -191,6 +191,35 @@ fn a_closed_store_is_backed_up_as_it_was_left_and_a_silent_daemon_is_no_closed_s
     assert_eq!(ran.code, 2, "without --data: {ran:?}");
 }
 
+#[test]
+fn a_daemon_that_has_another_store_is_not_taken_for_the_store_s_own() {
+    let (mut daemon, other) = (Daemon::start(), Daemon::start());
+    let (store, dir) = (data(&daemon.folder), daemon.path("backup"));
+    let file = daemon.path("all.h5");
+    let refused = |how: &str| {
+        for args in [["backup", &dir, "--data", &store], ["export", &file, "--data", &store]] {
+            let ran = other.run(&args);
+            assert_eq!(ran.code, 2, "{how}: {ran:?}");
+            assert!(ran.err.contains("another store") && ran.err.contains(&store), "{how}: {ran:?}");
+        }
+        assert!(!Path::new(&dir).exists() && !Path::new(&file).exists(), "{how}");
+    };
+    // Nothing is sealed in either: both end at 0.
+    fill(&daemon, 0..3);
+    refused("one that has nothing");
+    // Both have begun with the same mutations.
+    fill(&other, 0..3);
+    daemon.json(&["checkpoint"]);
+    fill(&daemon, 3..5);
+    daemon.json(&["checkpoint"]);
+    refused("one that has less");
+    fill(&other, 3..5);
+    daemon.kill();
+    refused("one that has as much, while nobody has the store open");
+    let ran = other.run(&["backup", &dir, "--data", &store, "--no-checkpoint"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
 /// Runs a command and kills it at a moment of its life, chosen at random. Returns whether it was alive.
 fn kill_within(command: &mut Command, life: Duration, random: &mut u64) -> bool {
     *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
