@@ -371,7 +371,7 @@ pub struct Import {
     /// 150 MB of memory remember them
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
-    /// Keep in FILE how far the import is, and go on from there if it exists
+    /// Keep in FILE how far the import is, and go on from there if it exists: in the same store only
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
     /// Count lines that are not N-Triples instead of ending at the first one

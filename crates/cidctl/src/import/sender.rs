@@ -4,10 +4,11 @@ use super::local;
 use super::state::{Progress, StateFile};
 use crate::args::Import;
 use crate::exit::Failure;
+use crate::identity;
 use crate::labels::LabelWriter;
 use crate::meter::Meter;
-use cidstore_client::{Ack, Config, Error, Pipeline, PipelineOptions, Record};
-use cidstore_types::{Op, Seq, Triple};
+use cidstore_client::{Ack, Client, Config, Error, Pipeline, PipelineOptions, Record};
+use cidstore_types::{Op, Seq, Triple, TripleHash};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -25,13 +26,23 @@ pub enum Batch<'a> {
     Records(&'a [Record]),
 }
 
+/// A batch that was sent.
+struct Sent {
+    /// What it completes.
+    progress: Progress,
+    /// Its last triple.
+    last: TripleHash,
+    /// The number of that one, once it is stored.
+    seq: Option<Seq>,
+}
+
 pub struct Sender<'a> {
     args: &'a Import,
     pub labels: Option<LabelWriter>,
     state: Option<StateFile>,
     pipeline: Pipeline,
-    /// What each batch on its way, or acknowledged ahead of an earlier one, completes.
-    sent: BTreeMap<u64, (Progress, bool)>,
+    /// The batches on their way, or acknowledged ahead of an earlier one, by their tags.
+    sent: BTreeMap<u64, Sent>,
     /// What is stored without a gap.
     pub acked: Progress,
     /// What has been read.
@@ -48,6 +59,11 @@ impl<'a> Sender<'a> {
     pub fn start(config: &Config, args: &'a Import, state: Option<StateFile>) -> Result<Self, Failure> {
         let loaded = state.as_ref().map(StateFile::load).transpose().map_err(Failure::Local)?.flatten();
         let acked = loaded.unwrap_or_default();
+        if let (Some(state), Some((seq, triple))) = (&state, acked.last)
+            && !identity::has(&mut Client::connect(config)?, seq, triple)?
+        {
+            return Err(Failure::Local(state.belongs_elsewhere(&config.request, seq)));
+        }
         let labels = match &args.labels {
             // When all is done, nothing will be read; neither may the labels be touched.
             Some(path) if !acked.done => {
@@ -85,11 +101,14 @@ impl<'a> Sender<'a> {
             }
         }
         self.read.labels_bytes = self.labels.as_ref().map_or(0, LabelWriter::bytes);
-        let tag = match batch {
-            Batch::Triples(triples) => self.pipeline.submit(Op::Insert, triples)?,
-            Batch::Records(records) => self.pipeline.submit_records(records)?,
+        let (tag, last) = match batch {
+            Batch::Triples(triples) => (self.pipeline.submit(Op::Insert, triples)?, triples.last()),
+            Batch::Records(records) => {
+                (self.pipeline.submit_records(records)?, records.last().map(|record| &record.triple))
+            }
         };
-        self.sent.insert(tag, (self.read, false));
+        let last = last.expect("no batch is empty").hash();
+        self.sent.insert(tag, Sent { progress: self.read, last, seq: None });
         while let Some(ack) = self.pipeline.poll()? {
             self.settle(&ack)?;
         }
@@ -117,7 +136,7 @@ impl<'a> Sender<'a> {
     /// Everything was read and is stored, also what gave no triple after the last batch.
     pub fn complete(&mut self) {
         self.read.labels_bytes = self.labels.as_ref().map_or(0, LabelWriter::bytes);
-        self.acked = Progress { done: true, ..self.read };
+        self.acked = Progress { last: self.acked.last, done: true, ..self.read };
     }
 
     /// Moves what is stored forward, over every batch that is acknowledged without one before it
@@ -125,13 +144,14 @@ impl<'a> Sender<'a> {
     fn settle(&mut self, ack: &Ack) -> Result<(), Failure> {
         let stored = ack.outcome.clone().map_err(Error::Refused)?;
         self.seq = self.seq.max(stored.seq);
-        if let Some((_, acknowledged)) = self.sent.get_mut(&ack.tag) {
-            *acknowledged = true;
+        if let Some(sent) = self.sent.get_mut(&ack.tag) {
+            sent.seq = Some(stored.seq);
         }
         while let Some(first) = self.sent.first_entry()
-            && first.get().1
+            && let Some(seq) = first.get().seq
         {
-            self.acked = first.remove().0;
+            let Sent { progress, last, .. } = first.remove();
+            self.acked = Progress { last: Some((seq, last)), ..progress };
         }
         Ok(())
     }

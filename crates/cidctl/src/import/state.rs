@@ -1,6 +1,7 @@
 //! Where an import stands, kept in a small JSON file so that it can go on after an interruption.
 
 use super::source::Place;
+use cidstore_types::{Seq, TripleHash};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -18,6 +19,8 @@ pub struct Progress {
     pub skipped: u64,
     /// Length of the labels file that belongs to it, in bytes.
     pub labels_bytes: u64,
+    /// The last mutation stored, and its triple: the store that has it is the one.
+    pub last: Option<(Seq, TripleHash)>,
     /// Whether the whole text is stored.
     pub done: bool,
 }
@@ -31,7 +34,10 @@ pub struct StateFile {
     source_id: Option<String>,
 }
 
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
+
+/// What to do where a state file does not fit.
+const REMEDY: &str = "delete it to start from the beginning (harmless: the store has each triple once)";
 
 impl StateFile {
     /// Names the file and the text it belongs to. Opens nothing yet.
@@ -51,30 +57,46 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("{path}: {error}")),
         };
-        let remedy = "delete it to start from the beginning (harmless: the store has each triple once)";
         let map: Value = serde_json::from_str(&text)
-            .map_err(|error| format!("{path}: not a state file: {error}; {remedy}"))?;
+            .map_err(|error| format!("{path}: not a state file: {error}; {REMEDY}"))?;
         let number =
-            |name: &str| map[name].as_u64().ok_or_else(|| format!("{path}: no number {name:?}; {remedy}"));
+            |name: &str| map[name].as_u64().ok_or_else(|| format!("{path}: no number {name:?}; {REMEDY}"));
         if number("format")? != FORMAT {
-            return Err(format!("{path}: format {}, expected {FORMAT}; {remedy}", map["format"]));
+            return Err(format!("{path}: format {}, expected {FORMAT}; {REMEDY}", map["format"]));
         }
         if map["source"] != self.source.as_str()
             || map["source_bytes"].as_u64() != self.source_bytes
             || map["source_id"].as_str() != self.source_id.as_deref()
         {
             return Err(format!(
-                "{path}: belongs to {} of {} bytes, not to {} of {:?} bytes; {remedy}",
+                "{path}: belongs to {} of {} bytes, not to {} of {:?} bytes; {REMEDY}",
                 map["source"], map["source_bytes"], self.source, self.source_bytes
             ));
         }
+        let hash = map["triple_hash"].as_str().and_then(TripleHash::parse);
+        let last = match (map["seq"].as_u64(), hash) {
+            (None, None) if number("triples")? == 0 => None,
+            (Some(seq), Some(hash)) => Some((seq, hash)),
+            _ => return Err(format!("{path}: no \"seq\" with its \"triple_hash\"; {REMEDY}")),
+        };
         Ok(Some(Progress {
             place: Place { byte: number("byte")?, line: number("line")? },
             triples: number("triples")?,
             skipped: number("skipped")?,
             labels_bytes: number("labels_bytes")?,
+            last,
             done: map["done"].as_bool().unwrap_or(false),
         }))
+    }
+
+    /// Why an import is not resumed by a daemon that does not know the last mutation of it.
+    pub fn belongs_elsewhere(&self, endpoint: &str, seq: Seq) -> String {
+        format!(
+            "{}: the daemon at {endpoint} has not the mutation {seq} that was stored last: it has another store \
+             open, or a restored one, or its log begins later. Name the daemon with --endpoint; or, to load \
+             everything into this one, {REMEDY}",
+            self.path.display()
+        )
     }
 
     /// Replaces the file: written beside, synced, renamed.
@@ -87,6 +109,8 @@ impl StateFile {
             "source_id": self.source_id,
             "byte": progress.place.byte, "line": progress.place.line, "triples": progress.triples,
             "skipped": progress.skipped, "labels_bytes": progress.labels_bytes, "done": progress.done,
+            "seq": progress.last.map(|(seq, _)| seq),
+            "triple_hash": progress.last.map(|(_, hash)| hash.to_hex()),
         });
         let mut beside = self.path.clone().into_os_string();
         beside.push(".new");
@@ -110,7 +134,8 @@ mod tests {
         let state = StateFile::new(&path, &source, None);
         assert_eq!(state.load(), Ok(None));
         let place = Place { byte: 7, line: 2 };
-        let progress = Progress { place, triples: 2, skipped: 1, labels_bytes: 99, done: true };
+        let last = Some((9, TripleHash([0xab; 32])));
+        let progress = Progress { place, triples: 2, skipped: 1, labels_bytes: 99, last, done: true };
         state.save(&progress).unwrap();
         assert_eq!(state.load(), Ok(Some(progress)));
         let other = StateFile::new(&path, &source, Some("id".into())).load().unwrap_err();
@@ -118,6 +143,9 @@ mod tests {
         fs::write(&source, "123456").unwrap();
         let refused = StateFile::new(&path, &source, None).load().unwrap_err();
         assert!(refused.contains("belongs to") && refused.contains("delete it"), "{refused}");
+        fs::write(&source, "12345").unwrap();
+        state.save(&Progress { last: None, ..progress }).unwrap();
+        assert!(state.load().unwrap_err().contains("triple_hash"), "two triples, stored nowhere");
         for damage in ["", "[]", "{\"format\":2}", "{\"format\":1}"] {
             fs::write(&path, damage).unwrap();
             assert!(state.load().is_err(), "{damage}");

@@ -99,6 +99,36 @@ fn an_import_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn an_import_is_not_resumed_into_another_store() {
+    let (one, two) = (Daemon::start(), Daemon::start());
+    let state = one.path("state");
+    let (bad, good) = ("<http://a/s> oops  .\n", "<a:a> <a:b> <a:c>  .\n");
+    let content = |middle: &str| format!("{}{middle}{}", text(0..1000), text(1000..1500));
+    let source = one.write("a.nt", content(bad));
+    let args = ["import", &source, "--resume", &state, "--batch", "300"];
+    assert_eq!(one.run(&args).code, 5);
+    one.write("a.nt", content(good));
+    let refused = |how: &str| {
+        let before = fs::read(&state).unwrap();
+        let ran = two.run(&args);
+        assert!(ran.code == 5 && ran.err.contains("another store"), "{how}: {ran:?}");
+        assert!(ran.err.contains(&state) && ran.err.contains("delete it"), "{how}: {ran:?}");
+        assert!(fs::read(&state).unwrap() == before, "{how}");
+    };
+    refused("a store that has nothing");
+    two.json(&["import", &one.write("b.nt", text(5000..7000))]);
+    refused("a store that has something else");
+    assert_eq!(one.json(&args)[0]["triples_total"], 1501);
+    refused("when all is done");
+    assert_eq!(two.json(&["count"])[0]["count"], 2000);
+    // Told to begin anew, it does; and what is done is done where it was.
+    assert!(one.run(&args).err.contains("imported already"));
+    fs::remove_file(&state).unwrap();
+    assert_eq!(two.json(&args)[0]["triples"], 1501);
+    assert_eq!(two.json(&["count"])[0]["count"], 3501);
+}
+
+#[test]
 fn a_daemon_that_dies_in_the_middle_costs_nothing_but_time() {
     let mut daemon = Daemon::start();
     let source = daemon.write("a.nt", text(0..30_000));
