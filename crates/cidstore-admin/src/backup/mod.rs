@@ -19,6 +19,7 @@ mod restore;
 pub use error::BackupError;
 pub use manifest::{CatalogFile, Manifest, RunFile};
 pub use place::Method;
+pub(crate) use restore::is_leap;
 pub use restore::{RestoreOptions, RestoreReport, restore};
 
 use crate::held::{Held, HeldRun, io_error};

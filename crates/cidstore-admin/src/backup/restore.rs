@@ -57,6 +57,13 @@ pub fn resume_after(seq: u64, now: f64) -> u64 {
     (now.max(0.0) as u64).saturating_mul(SEQS_PER_SECOND).max(seq.saturating_add(SEQ_STEP_MIN))
 }
 
+/// Whether a store of which nothing is known between `seq` and `last` looks as if a restore had it go on after
+/// `last`: see [`resume_after`].
+pub(crate) fn is_leap(seq: u64, last: u64) -> bool {
+    let least = seq.saturating_add(SEQ_STEP_MIN);
+    last == least || (last > least && last.is_multiple_of(SEQS_PER_SECOND))
+}
+
 /// Restores a generation of the backup directory `from` to a store whose catalog is at `data`.
 ///
 /// # Errors

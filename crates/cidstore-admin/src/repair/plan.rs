@@ -4,6 +4,7 @@ use super::decision::{self, Decision};
 use super::logged::Logged;
 use super::report::{Loss, LossKind, RepairReport};
 use super::{RepairError, head, require_checked, salvage};
+use crate::backup::is_leap;
 use crate::finding::Finding;
 use crate::log;
 use crate::look::Look;
@@ -175,7 +176,9 @@ impl Making<'_, '_> {
         }
     }
 
-    /// Where no run file holds some mutations that came before others that one holds.
+    /// Where no run file holds some mutations that came before others that a file holds. Of the log only what is
+    /// sealed is ever removed, so that a store without a catalog was sealed up to where its log begins: which
+    /// does not say that there were mutations up to there, nor that there were none.
     fn fill_gaps(&mut self, logged: &Logged) -> Result<(), RepairError> {
         let (mut last, mut filled) = (0, Vec::new());
         for run in std::mem::take(&mut self.catalog.runs) {
@@ -184,6 +187,10 @@ impl Making<'_, '_> {
             }
             last = run.last_seq;
             filled.push(run);
+        }
+        if let Some(begins) = logged.check.first.filter(|begins| *begins > last + 1) {
+            self.fill(logged, last + 1, begins - 1, &mut filled)?;
+            self.catalog.sealed_seq = begins - 1;
         }
         self.catalog.runs = filled;
         Ok(())
@@ -199,7 +206,12 @@ impl Making<'_, '_> {
         let from = logged.covers_from(first, last);
         if from != Some(first) {
             let (to, path) = (from.map_or(last, |from| from - 1), self.places.runs.clone());
-            let what = "mutations that no file holds: they had no effect any more, or a run file is missing";
+            let what = if is_leap(first - 1, last) {
+                "numbers that no file holds: it seems that a restore passed over them, but what a missing run \
+                 file held would be among them"
+            } else {
+                "mutations that no file holds: they had no effect any more, or a file is missing"
+            };
             self.lose(LossKind::Unproven, &path, (first, to), to - first + 1, what);
         }
         if let Some(from) = from {

@@ -6,7 +6,7 @@ use cidstore_admin::verify::{VerifyOptions, verify};
 use cidstore_admin::{Finding, Weight};
 use cidstore_disk::sim::{Seeded, SimDisk};
 use cidstore_disk::{Disk, Open};
-use cidstore_engine::hdf5::FORMAT_VERSION;
+use cidstore_engine::hdf5::{FORMAT_VERSION, write_catalog};
 use cidstore_engine::{StoreError, changes};
 use cidstore_types::{Pattern, Seq, Triple};
 use std::ops::ControlFlow;
@@ -303,6 +303,76 @@ fn the_catalog_is_made_anew() {
     }
     let empty = Made { disk: SimDisk::new(), history: Vec::new() };
     assert!(matches!(run(&empty, false), Err(RepairError::Nothing { .. })));
+}
+
+/// The store as a restore leaves it, some mutations later, which are `sealed` or not; and the numbers that
+/// the restore has passed over.
+fn restored(is_sealed: bool) -> (Made, (Seq, Seq)) {
+    let mut made = sound(false).copy();
+    let mut catalog = made.catalog();
+    let (sealed, resumed) = (catalog.sealed_seq, 1_800_000_000 << 21);
+    catalog.sealed_seq = resumed;
+    made.history.retain(|(first, _)| *first <= sealed);
+    for (_, path) in made.segments() {
+        made.remove(&path);
+    }
+    made.remove(Path::new(CATALOG));
+    made.disk.open(Path::new(CATALOG), Open::Create).unwrap();
+    made.write(Path::new(CATALOG), &write_catalog(&catalog).unwrap(), 0);
+    let mut store = open(&made.disk, 1).unwrap();
+    for i in 0..3 {
+        let rows = (50_000 + i * 100..50_100 + i * 100).map(crate::made::triple).collect();
+        let batch = cidstore_types::Batch::new(cidstore_types::Op::Insert, 2000.0, rows);
+        made.history.push((store.wal().last_seq() + 1, batch.clone()));
+        let group = [cidstore_types::Mutation::Batch(batch)];
+        store.commit(&group, cidstore_engine::Durability::Fsync).unwrap();
+    }
+    if is_sealed {
+        store.maintainer().checkpoint().unwrap();
+    }
+    drop(store);
+    made.disk.kill();
+    (made, (sealed + 1, resumed))
+}
+
+#[test]
+fn numbers_that_a_restore_passed_over_are_not_told_as_lost() {
+    for is_sealed in [false, true] {
+        let (sound, passed_over) = restored(is_sealed);
+        let damaged = sound.copy();
+        damaged.remove(Path::new(CATALOG));
+        let (report, model) = repaired(&damaged);
+        // Whether a run file is missing nobody can know.
+        let [loss] = &report.losses[..] else { panic!("{report:#?}") };
+        assert_eq!((loss.kind, loss.seqs), (LossKind::Unproven, passed_over));
+        assert!(loss.what.contains("a restore"), "{loss}");
+        assert!(model == sound.model());
+        // Where one is missing, that is told.
+        let damaged = sound.copy();
+        let runs = damaged.catalog().runs;
+        damaged.remove(&run_file(runs[2].id));
+        damaged.remove(Path::new(CATALOG));
+        let (report, model) = repaired(&damaged);
+        let missing = (runs[1].last_seq + 1, passed_over.1);
+        assert_eq!(report.losses.iter().map(|loss| loss.seqs).collect::<Vec<_>>(), [missing]);
+        assert!(model == sound.model_without(&[missing]));
+    }
+}
+
+#[test]
+fn without_a_catalog_the_log_s_beginning_tells_how_far_the_store_was_sealed() {
+    let sound = sound(false);
+    let damaged = sound.copy();
+    let runs = damaged.catalog().runs;
+    for path in [run_file(runs[1].id), run_file(runs[2].id), PathBuf::from(CATALOG)] {
+        damaged.remove(&path);
+    }
+    let missing = (runs[0].last_seq + 1, damaged.segments()[0].0 - 1);
+    let (report, model) = repaired(&damaged);
+    let [loss] = &report.losses[..] else { panic!("{report:#?}") };
+    // They may have had no effect any more: nobody knows.
+    assert_eq!((loss.kind, loss.seqs), (LossKind::Unproven, missing));
+    assert!(model == sound.model_without(&[missing]));
 }
 
 #[test]
