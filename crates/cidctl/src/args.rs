@@ -368,7 +368,7 @@ pub struct Import {
     /// N-Triples, plain or gzip, `-` is standard input; or an export
     pub file: PathBuf,
     /// Write the table from CIDs to terms: hex, tab, N-Triples text. Each term once, as far as
-    /// 150 MB of memory remember them
+    /// 150 MB of memory remember them; what earlier imports have written to FILE stays
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
     /// Keep in FILE how far the import is, and go on from there if it exists: in the same store only

@@ -5,7 +5,7 @@ use crate::terms::cid_of;
 use cidstore_types::Cid;
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// How many terms are remembered as written: two generations of half of this, about 150 MB at most.
@@ -42,7 +42,7 @@ impl Remembered {
     }
 }
 
-/// Appends to a labels file, each term once as far as memory permits.
+/// Appends to a labels file, each term once as far as memory permits. What stands in the file stays.
 pub struct LabelWriter {
     out: BufWriter<File>,
     bytes: u64,
@@ -51,30 +51,43 @@ pub struct LabelWriter {
 }
 
 impl LabelWriter {
-    /// Opens the file and keeps its first `keep_bytes`: 0 starts anew, more goes on after an
-    /// interruption (what was written beyond the acknowledged place is cut, so that no line is torn
-    /// or doubled).
+    /// Opens the file and goes on behind the labels that are there: those of earlier imports. Of one that is
+    /// resumed, the first `kept` bytes are on stable storage. What an interruption left behind the last whole
+    /// line is cut off, so that no line is torn.
     ///
     /// # Errors
-    /// Of the file system; `InvalidData` when the file is shorter than `keep_bytes`.
-    pub fn open(path: &Path, keep_bytes: u64) -> io::Result<Self> {
+    /// Of the file system; `InvalidData` when the file is shorter than `kept`, or holds something else.
+    pub fn open(path: &Path, kept: u64) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let found = file.metadata()?.len();
-        if found < keep_bytes {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{found} bytes, but the import that is resumed had written {keep_bytes}"),
-            ));
+        let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        if found < kept {
+            return Err(wrong(format!("{found} bytes, but the import that is resumed had written {kept}")));
         }
-        file.set_len(keep_bytes)?;
-        let mut remembered = Remembered::new(REMEMBERED_MAX);
-        for line in BufReader::new(&file).split(b'\n') {
-            if let Some((cid, _)) = read_line(&line?) {
-                remembered.insert(&cid);
+        let (mut bytes, mut remembered) = (0, Remembered::new(REMEMBERED_MAX));
+        let (mut reader, mut line) = (BufReader::with_capacity(1 << 20, &file), Vec::new());
+        while reader.read_until(b'\n', &mut line)? > 0 {
+            let label = line.strip_suffix(b"\n").and_then(read_line);
+            match label.filter(|(cid, text)| cid_of(text) == *cid) {
+                Some((cid, _)) => {
+                    remembered.insert(&cid);
+                }
+                // Behind what is on stable storage a power cut may have left anything, but of this import.
+                None if bytes > 0 && bytes >= kept && (kept > 0 || is_torn(&line)) => break,
+                None => {
+                    let what = "is no label (64 hex digits, a tab, the N-Triples text of which they are the \
+                                SHA-256): it is not written to. Choose another name, or move it away";
+                    return Err(wrong(format!("what stands at byte {bytes} {what}")));
+                }
             }
+            bytes += line.len() as u64;
+            line.clear();
         }
-        // Reading has left the file's position at its end.
-        Ok(Self { out: BufWriter::new(file), bytes: keep_bytes, terms: 0, remembered })
+        drop(reader);
+        file.set_len(bytes)?;
+        let mut out = BufWriter::new(file);
+        out.seek(SeekFrom::Start(bytes))?;
+        Ok(Self { out, bytes, terms: 0, remembered })
     }
 
     /// The CID of a term; writes its line if it is new.
@@ -113,6 +126,14 @@ impl LabelWriter {
         self.out.flush()?;
         self.out.get_ref().sync_data()
     }
+}
+
+/// Whether it is the beginning of a line.
+fn is_torn(line: &[u8]) -> bool {
+    let (hex, rest) = line.split_at(line.len().min(64));
+    !line.ends_with(b"\n")
+        && hex.iter().all(u8::is_ascii_hexdigit)
+        && rest.first().is_none_or(|tab| *tab == b'\t')
 }
 
 fn read_line(line: &[u8]) -> Option<(Cid, &str)> {
@@ -182,6 +203,31 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap().len() as u64, whole);
         drop(labels);
         assert!(LabelWriter::open(&path, whole + 1).is_err());
+    }
+
+    #[test]
+    fn labels_of_earlier_imports_stay_but_for_a_torn_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("labels.tsv");
+        let mut labels = LabelWriter::open(&path, 0).unwrap();
+        labels.add("<a:a>").unwrap();
+        labels.sync().unwrap();
+        let first = labels.bytes();
+        labels.add("<a:b>").unwrap();
+        labels.sync().unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for cut in first..labels.bytes() {
+            std::fs::write(&path, &whole[..cut as usize]).unwrap();
+            let again = LabelWriter::open(&path, 0).unwrap();
+            assert_eq!((again.bytes(), std::fs::metadata(&path).unwrap().len()), (first, first), "{cut}");
+        }
+        // What a power cut left behind what was synced, and what nobody has left who writes labels.
+        let other = [&whole[..first as usize], b"\0\0\n"].concat();
+        std::fs::write(&path, &other).unwrap();
+        let refused = LabelWriter::open(&path, 0).map(|labels| labels.bytes()).unwrap_err();
+        assert!(refused.to_string().contains(&format!("at byte {first}")), "{refused}");
+        assert!(std::fs::read(&path).unwrap() == other);
+        assert_eq!(LabelWriter::open(&path, first).unwrap().bytes(), first);
     }
 
     #[test]

@@ -299,6 +299,49 @@ fn a_store_is_never_replaced() {
 }
 
 #[test]
+fn an_interrupted_restore_vouches_for_its_own_files_only() {
+    let (there, data) = folder();
+    small_store(&data);
+    let dir = there.path().join("backup");
+    run_backup(&data, &dir, BackupOptions::default());
+    let other = there.path().join("other/cidstore.h5");
+    let runs = there.path().join("other/cidstore.h5.runs");
+    let options = RestoreOptions { now: NOW, ..RestoreOptions::default() };
+    // At the last stage all run files are there, and the catalog has its name not yet.
+    let mut stages = 0;
+    restore(&dir, &there.path().join("x/x.h5"), options, &mut |_| {
+        stages += 1;
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    restore(&dir, &other, options, &mut *stop_at(stages - 1)).unwrap_err();
+    assert_eq!(files(&runs).len(), 3);
+    let first = fs::read(runs.join("000001.h5")).unwrap();
+    let mut exchanged = first.clone();
+    exchanged[100] ^= 1;
+    for (name, bytes) in [("000099.h5", &first), ("notes", &first), ("000001.h5", &exchanged)] {
+        let file = runs.join(name);
+        fs::remove_file(&file).ok();
+        fs::write(&file, bytes).unwrap();
+        let refused = run_restore(&dir, &other).unwrap_err();
+        assert!(matches!(refused, BackupError::Occupied { .. }), "{refused}");
+        assert!(refused.to_string().contains(&file.display().to_string()), "{refused}");
+        assert!(&fs::read(&file).unwrap() == bytes && files(&runs).len() >= 3, "{name}");
+        fs::remove_file(&file).unwrap();
+    }
+    // What it was just bringing is its own.
+    fs::write(runs.join("000001.h5.new"), &first[..100]).unwrap();
+    run_restore(&dir, &other).unwrap();
+    assert_eq!(Made::open(&other).content(), Made::open(&data).content());
+    // A file of that name which is no catalog is not written over.
+    let mark = there.path().join("y.h5.restoring");
+    fs::write(&mark, "somebody's").unwrap();
+    let refused = run_restore(&dir, &there.path().join("y.h5")).unwrap_err();
+    assert!(matches!(refused, BackupError::Occupied { .. }), "{refused}");
+    assert_eq!(fs::read_to_string(&mark).unwrap(), "somebody's");
+}
+
+#[test]
 fn a_store_that_was_begun_anew_is_not_taken_for_the_one_that_is_lost() {
     let (there, data) = folder();
     let dir = there.path().join("backup");

@@ -55,7 +55,7 @@ fn an_export_holds_each_live_triple_once_with_all_that_is_known_of_it() {
     let first = fs::read(&to).unwrap();
     export(&data, &to, 0, &mut *go_on()).unwrap();
     assert!(fs::read(&to).unwrap() == first);
-    assert_eq!(files(there.path()).iter().filter(|path| path.starts_with("all.h5.new")).count(), 0);
+    assert_eq!(files(there.path()).iter().filter(|path| path.starts_with("all.h5.exporting")).count(), 0);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn an_empty_store_gives_an_empty_export() {
 fn an_export_that_was_stopped_anywhere_starts_over() {
     let (there, data) = folder();
     small_store(&data);
-    let (to, new) = (there.path().join("all.h5"), there.path().join("all.h5.new"));
+    let (to, new) = (there.path().join("all.h5"), there.path().join("all.h5.exporting"));
     export(&data, &to, 0, &mut *go_on()).unwrap();
     let whole = fs::read(&to).unwrap();
     let mut stopped = 0;
@@ -143,6 +143,31 @@ fn nothing_else_is_replaced_and_nothing_damaged_is_exported() {
     let refused = export(&data, &to, 0, &mut *go_on()).unwrap_err().to_string();
     assert!(refused.contains("000002.h5") && refused.contains("metadata/text"), "{refused}");
     assert!(!to.exists());
+}
+
+#[test]
+fn what_an_interrupted_export_left_is_written_over_and_nothing_else() {
+    let (there, data) = folder();
+    small_store(&data);
+    let to = there.path().join("all.h5");
+    // Where an export is made, and where one would be expected to be.
+    for name in ["all.h5.exporting", "all.h5.new"] {
+        let other = there.path().join(name);
+        fs::write(&other, "somebody's").unwrap();
+        let made = export(&data, &to, 0, &mut *go_on());
+        assert_eq!(fs::read_to_string(&other).unwrap(), "somebody's", "{name}");
+        if let Err(error) = made {
+            assert!(matches!(error, ExportError::Occupied(_)), "{error}");
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        fs::remove_file(&other).unwrap();
+    }
+    // An export of one's own that has such a name.
+    let own = there.path().join("all.h5.new");
+    export(&data, &own, 0, &mut *go_on()).unwrap();
+    let before = fs::read(&own).unwrap();
+    export(&data, &to, 0, &mut *go_on()).unwrap();
+    assert!(fs::read(&own).unwrap() == before);
 }
 
 #[test]

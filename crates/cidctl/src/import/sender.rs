@@ -67,7 +67,11 @@ impl<'a> Sender<'a> {
         let labels = match &args.labels {
             // When all is done, nothing will be read; neither may the labels be touched.
             Some(path) if !acked.done => {
-                Some(LabelWriter::open(path, acked.labels_bytes).map_err(local(path))?)
+                let labels = LabelWriter::open(path, acked.labels_bytes).map_err(local(path))?;
+                if labels.bytes() > acked.labels_bytes && !args.quiet {
+                    eprintln!("cidctl: {}: the labels that are there stay", path.display());
+                }
+                Some(labels)
             }
             _ => None,
         };

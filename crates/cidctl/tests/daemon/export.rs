@@ -169,6 +169,6 @@ fn an_export_that_is_killed_starts_over() {
         assert!(!Path::new(&file).exists() || fs::read(&file).unwrap() == whole);
         assert_eq!(Ran::of(&mut command(), None).code, 0);
         assert!(fs::read(&file).unwrap() == whole, "part {part}");
-        assert!(!Path::new(&format!("{file}.new")).exists());
+        assert!(!Path::new(&format!("{file}.exporting")).exists());
     }
 }

@@ -129,6 +129,28 @@ fn an_import_is_not_resumed_into_another_store() {
 }
 
 #[test]
+fn labels_of_earlier_imports_stay_and_no_other_file_is_written_to() {
+    let daemon = Daemon::start();
+    let labels = daemon.path("labels.tsv");
+    let (first, second) = (daemon.write("a.nt", text(0..100)), daemon.write("b.nt", text(50..150)));
+    daemon.json(&["import", &first, "--labels", &labels]);
+    let before = fs::read_to_string(&labels).unwrap();
+    let ran = daemon.run(&["import", &second, "--labels", &labels]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.err.contains(&labels) && ran.err.contains("stay"), "{ran:?}");
+    let after = fs::read_to_string(&labels).unwrap();
+    assert!(after.starts_with(&before));
+    // 30 subjects, 5 predicates, 150 objects, each once.
+    assert_eq!((after.lines().count(), after.lines().collect::<BTreeSet<_>>().len()), (185, 185));
+    for other in ["mine", "mine\n", "\n", &format!("{before}mine\n")] {
+        let file = daemon.write("other", other);
+        let ran = daemon.run(&["import", &first, "--labels", &file]);
+        assert!(ran.code == 5 && ran.err.contains(&file), "{other:?}: {ran:?}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), other);
+    }
+}
+
+#[test]
 fn a_daemon_that_dies_in_the_middle_costs_nothing_but_time() {
     let mut daemon = Daemon::start();
     let source = daemon.write("a.nt", text(0..30_000));

@@ -38,14 +38,14 @@ pub(super) struct Directory {
 impl Directory {
     /// Makes the directory where it is missing, locks it, and removes what an interruption left.
     pub(super) fn for_writing(root: &Path) -> Result<Self, BackupError> {
-        RealDisk.create_dir_all(root)?;
+        place::make_folder(&RealDisk, root)?;
         let path = root.join(LOCK);
         let mut options = OpenOptions::new();
         let lock = options.read(true).write(true).create(true).truncate(false).open(&path);
         let lock = lock.map_err(io_error("open", &path))?;
         held(root, &path, lock.try_lock())?;
-        RealDisk.create_dir_all(&root.join(GENERATIONS))?;
-        RealDisk.create_dir_all(&root.join(RUNS))?;
+        place::make_folder(&RealDisk, &root.join(GENERATIONS))?;
+        place::make_folder(&RealDisk, &root.join(RUNS))?;
         let directory = Self { root: root.to_owned(), _lock: Some(lock) };
         directory.remove_debris()?;
         Ok(directory)
@@ -95,7 +95,7 @@ impl Directory {
     /// Folder of the run files of a store, made where it is missing.
     pub(super) fn runs_of(&self, store_id: &[u8; 16]) -> Result<PathBuf, BackupError> {
         let folder = self.root.join(RUNS).join(hex(store_id));
-        RealDisk.create_dir_all(&folder)?;
+        place::make_folder(&RealDisk, &folder)?;
         Ok(folder)
     }
 
@@ -214,7 +214,7 @@ impl Directory {
 }
 
 /// The first `bytes` bytes of the file at `path`; fewer where it ends before.
-fn head_of(path: &Path, bytes: u64) -> Result<Vec<u8>, BackupError> {
+pub(super) fn head_of(path: &Path, bytes: u64) -> Result<Vec<u8>, BackupError> {
     let file = RealDisk.open(path, Open::Read)?;
     let mut head = vec![0; bytes as usize];
     let read = file.read_at(&mut head, 0)?;

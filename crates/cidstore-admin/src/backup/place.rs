@@ -1,7 +1,9 @@
-//! Getting a file to another place: as the same file, as a copy that shares its blocks, or as a copy.
+//! Getting a file to another place: as the same file, as a copy that shares its blocks, or as a copy. And
+//! the folders for them.
 
 use super::error::BackupError;
 use crate::held::io_error;
+use cidstore_disk::{Disk, DiskError};
 use rustix::fs::{AtFlags, CWD, ioctl_ficlone, linkat};
 use std::fs::File;
 use std::io;
@@ -58,6 +60,22 @@ pub(super) fn place(
     Err(io_error("link", to)(none).into())
 }
 
+/// Makes a folder where it is missing, with those above it, durably: also where a run that was killed had made
+/// them, and not synced the folder that they are in.
+pub(super) fn make_folder(disk: &dyn Disk, folder: &Path) -> Result<(), DiskError> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    disk.create_dir_all(folder)?;
+    for parent in folder.ancestors().skip(1) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match disk.sync_dir(parent).map_err(|error| (error.source.kind(), error)) {
+            // Somebody else's folder, or of a file system that cannot sync: nothing was made there.
+            Err((PermissionDenied | InvalidInput | Unsupported | ReadOnlyFilesystem, _)) => break,
+            synced => synced.map_err(|(_, error)| error)?,
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn remove_if_there(path: &Path) -> Result<(), BackupError> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(error).into()),
@@ -105,6 +123,25 @@ pub(super) fn read(path: &Path, file: &File, see: &mut See<'_>) -> Result<(), Ba
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(io_error("read", path)(error).into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cidstore_disk::sim::SimDisk;
+
+    #[test]
+    fn a_folder_that_a_killed_run_has_made_is_made_durable() {
+        let disk = SimDisk::new();
+        // Killed before it synced anything.
+        disk.create_dir_all(Path::new("/mnt/backup/runs")).unwrap();
+        disk.keep_trace(100);
+        make_folder(&disk, Path::new("/mnt/backup/runs")).unwrap();
+        for parent in ["/mnt/backup", "/mnt", "/"] {
+            let line = format!("sync directory {parent}");
+            assert!(disk.trace().iter().any(|done| done.trim_end().ends_with(&line)), "{:?}", disk.trace());
         }
     }
 }

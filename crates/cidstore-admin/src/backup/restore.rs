@@ -2,9 +2,10 @@
 //!
 //! No bytes of a backup reach HDF5 before all of them were read against the manifest. The catalog gets
 //! its name last, so that a store is there when all of it is; until then it stands beside, as
-//! `….restoring`, which tells what an interrupted restore left from what somebody else put there.
+//! `….restoring`, which tells what an interrupted restore left from what somebody else put there: the run
+//! files that it names, with their heads.
 
-use super::directory::{Directory, check_file, name_of};
+use super::directory::{Directory, check_file, head_of, name_of};
 use super::error::BackupError;
 use super::manifest::{Manifest, RunFile, read_file};
 use super::place::{self, Method};
@@ -12,8 +13,8 @@ use crate::held::io_error;
 use crate::progress::{Progress, Watch};
 use crate::sum::{Sum, hex};
 use cidstore_disk::{Disk, Open, RealDisk, StoreLock};
-use cidstore_engine::files::{Places, beside, repair_decision};
-use cidstore_engine::hdf5::{Catalog, read_catalog, write_catalog};
+use cidstore_engine::files::{Places, beside, file_name, repair_decision};
+use cidstore_engine::hdf5::{Catalog, RunEntry, read_catalog, write_catalog};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -92,7 +93,7 @@ pub fn restore(
 
     // All of it is what was backed up: only now a byte of it is given to HDF5.
     if let Some(parent) = data.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        RealDisk.create_dir_all(parent)?;
+        place::make_folder(&RealDisk, parent)?;
     }
     let places = Places::of(data);
     let _lock = StoreLock::acquire(&places.lock)?;
@@ -100,17 +101,16 @@ pub fn restore(
     refuse_if_occupied(data)?;
     let resumes_after = resume_after(manifest.seq, options.now);
     let catalog = catalog_for(&directory.generation(generation), &manifest, data, resumes_after)?;
-    let catalog = write_catalog(&catalog).map_err(BackupError::Catalog)?;
+    place::make_folder(&RealDisk, &places.runs)?;
+    // As long as the former catalog vouches for them.
+    remove_others(&places.runs, &catalog)?;
     let restoring = beside(data, ".restoring");
-    replace_file(&restoring, &catalog)?;
-
-    RealDisk.create_dir_all(&places.runs)?;
-    remove_others(&places.runs, &manifest)?;
+    replace_file(&restoring, &write_catalog(&catalog).map_err(BackupError::Catalog)?)?;
     let mut report = RestoreReport { generation, manifest, resumes_after, kept: 0, brought: Vec::new() };
     for run in &report.manifest.runs {
         match bring(&directory.root().join(&run.file), &places.runs, run, options, &mut progress)? {
             None => report.kept += 1,
-            Some(method) => report.brought.push((run_name(run), method)),
+            Some(method) => report.brought.push((file_name(run.id), method)),
         }
     }
     RealDisk.sync_dir(&places.runs)?;
@@ -144,19 +144,44 @@ fn refuse_if_occupied(data: &Path) -> Result<(), BackupError> {
     if RealDisk.exists(data)? {
         return occupied(data, "the catalog of a store");
     }
-    let filled = |dir: &Path| Ok::<_, BackupError>(RealDisk.exists(dir)? && !RealDisk.list(dir)?.is_empty());
+    let names = |dir: &Path| if RealDisk.exists(dir)? { RealDisk.list(dir) } else { Ok(Vec::new()) };
     let repair = repair_decision(data);
     if RealDisk.exists(&repair)? {
         return occupied(&repair, "a repair that was interrupted, which would go on with the restored store");
     }
     let Places { wal, runs, .. } = Places::of(data);
-    if filled(&wal)? {
+    if !names(&wal)?.is_empty() {
         return occupied(&wal, "the log of a store, with mutations that no backup may have");
     }
-    if filled(&runs)? && !RealDisk.exists(&beside(data, ".restoring"))? {
-        return occupied(&runs, "the run files of a store");
+    let restoring = beside(data, ".restoring");
+    let mut left = None;
+    if RealDisk.exists(&restoring)? {
+        left = read_catalog(&restoring.display().to_string(), &read_file(&restoring)?).ok();
+        if left.is_none() {
+            return occupied(&restoring, "no catalog, so that no restore has left it");
+        }
+    }
+    for name in names(&runs)? {
+        let is_left = left.as_ref().map_or(Ok(false), |catalog| is_left_by(catalog, &runs, &name))?;
+        if !is_left {
+            return occupied(&runs.join(name), "among the run files of a store, and no restore has left it");
+        }
     }
     Ok(())
+}
+
+/// Whether the restore of this catalog may have left the file among the run files.
+fn is_left_by(catalog: &Catalog, runs: &Path, name: &str) -> Result<bool, BackupError> {
+    let is_begun = |run: &RunEntry| name.strip_suffix(".new") == Some(&*file_name(run.id));
+    Ok(catalog.runs.iter().any(is_begun) || is_named_by(catalog, runs, name)?)
+}
+
+/// Whether the file is the one that the catalog names: its length and its head are.
+fn is_named_by(catalog: &Catalog, runs: &Path, name: &str) -> Result<bool, BackupError> {
+    let Some(run) = catalog.runs.iter().find(|run| file_name(run.id) == name) else { return Ok(false) };
+    let path = runs.join(name);
+    let is_as_long = RealDisk.open(&path, Open::Read)?.len()? == run.file_bytes;
+    Ok(is_as_long && crc32c::crc32c(&head_of(&path, run.head_bytes)?) == run.head_crc32c)
 }
 
 /// The catalog of the backup as that of the store at `data`.
@@ -184,16 +209,13 @@ fn catalog_for(
 }
 
 /// Removes what an interrupted restore, perhaps of another generation, has left.
-fn remove_others(runs: &Path, manifest: &Manifest) -> Result<(), BackupError> {
-    let named: HashSet<String> = manifest.runs.iter().map(run_name).collect();
-    for name in RealDisk.list(runs)?.iter().filter(|name| !named.contains(*name)) {
-        RealDisk.remove(&runs.join(name))?;
+fn remove_others(runs: &Path, catalog: &Catalog) -> Result<(), BackupError> {
+    for name in RealDisk.list(runs)? {
+        if !is_named_by(catalog, runs, &name)? {
+            RealDisk.remove(&runs.join(name))?;
+        }
     }
-    Ok(())
-}
-
-fn run_name(run: &RunFile) -> String {
-    format!("{:06}.h5", run.id)
+    Ok(RealDisk.sync_dir(runs)?)
 }
 
 /// Brings a run file to its place, if it is not there yet.
@@ -204,7 +226,7 @@ fn bring(
     options: RestoreOptions,
     progress: &mut Progress<'_, '_>,
 ) -> Result<Option<Method>, BackupError> {
-    let to = runs.join(run_name(run));
+    let to = runs.join(file_name(run.id));
     if RealDisk.exists(&to)? {
         match check_file(&to, run.bytes, run.sha256, progress) {
             Err(error) if error.is_damage() => progress.expect(run.bytes),

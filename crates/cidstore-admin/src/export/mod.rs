@@ -25,6 +25,8 @@ use std::os::unix::fs::FileExt;
 
 /// First bytes of every HDF5 file that has no user block.
 const HDF5_SIGNATURE: [u8; 8] = *b"\x89HDF\r\n\x1a\n";
+/// What a file begins with as long as it is no whole export. The head is written over it.
+const UNFINISHED: &[u8; 32] = b"cidstore export, not finished.\n\0";
 /// Bytes read and written at once.
 const BLOCK_BYTES: usize = 1 << 20;
 
@@ -48,6 +50,17 @@ fn read_trailer(file: &File) -> io::Result<([u8; EXPORT_TRAILER_BYTES as usize],
         file.read_exact_at(&mut trailer, bytes - EXPORT_TRAILER_BYTES)?;
     }
     Ok((trailer, bytes))
+}
+
+/// Whether a file is what an interrupted export has left, or holds nothing: one that may be written over.
+fn is_unfinished(file: &File) -> io::Result<bool> {
+    let mut first = [0; UNFINISHED.len()];
+    let is_marked = match file.read_exact_at(&mut first, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => file.metadata()?.len() == 0,
+        read => read.map(|()| first == *UNFINISHED)?,
+    };
+    // Interrupted just before it got its name.
+    Ok(is_marked || is_export(file)?)
 }
 
 /// Whether a file looks like an export, whole or not: one that may be replaced by another.

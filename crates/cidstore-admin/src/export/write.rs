@@ -2,7 +2,7 @@
 //! from their lengths, and once to write them.
 
 use super::error::ExportError;
-use super::{BLOCK_BYTES, is_export};
+use super::{BLOCK_BYTES, UNFINISHED, is_export, is_unfinished};
 use crate::held::{Held, io_error};
 use crate::progress::{Progress, Watch};
 use crate::sum::Sum;
@@ -91,8 +91,9 @@ pub fn export(
     spec.columns = fill(&sealed, &target, &skeleton.columns, &mut progress)?;
     sealed.check_readable().map_err(StoreError::from)?;
     let skeleton = export_skeleton(&spec)?;
-    target.write(&skeleton.head, 0)?;
+    // The head last: until then the file says that it is not finished.
     target.write(&skeleton.trailer(), skeleton.file_len)?;
+    target.write(&skeleton.head, 0)?;
     progress.begin("making it durable")?;
     let bytes = skeleton.file_len + EXPORT_TRAILER_BYTES;
     let Lengths { rows, texts, .. } = lengths;
@@ -190,7 +191,7 @@ struct Target {
 }
 
 impl Target {
-    /// Begins anew; what an interrupted export has left is overwritten.
+    /// Begins anew; what an interrupted export has left is written over, and nothing else.
     fn new(to: &Path) -> Result<Self, ExportError> {
         match File::open(to) {
             Ok(file) => {
@@ -201,7 +202,7 @@ impl Target {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(io_error("open", to)(error).into()),
         }
-        let new = beside(to, ".new");
+        let new = beside(to, ".exporting");
         loop {
             let mut options = OpenOptions::new();
             let file = options.read(true).write(true).create(true).truncate(false).open(&new);
@@ -217,8 +218,13 @@ impl Target {
             // Another one may have finished, and renamed this file, before the lock was there.
             let about = file.metadata().map_err(io_error("size", &new))?;
             if std::fs::metadata(&new).is_ok_and(|now| (now.dev(), now.ino()) == (about.dev(), about.ino())) {
+                if !is_unfinished(&file).map_err(io_error("read", &new))? {
+                    return Err(ExportError::Occupied(new));
+                }
                 file.set_len(0).map_err(io_error("size", &new))?;
-                return Ok(Self { file, new });
+                let target = Self { file, new };
+                target.write(UNFINISHED, 0)?;
+                return Ok(target);
             }
         }
     }
