@@ -299,6 +299,30 @@ fn a_store_is_never_replaced() {
 }
 
 #[test]
+fn what_stands_beside_a_catalog_is_documented() {
+    let (there, data) = folder();
+    small_store(&data);
+    let dir = there.path().join("backup");
+    run_backup(&data, &dir, BackupOptions::default());
+    let other = there.path().join("other/cidstore.h5");
+    let options = RestoreOptions { now: NOW, ..RestoreOptions::default() };
+    restore(&dir, &other, options, &mut *stop_at(10)).unwrap_err();
+    let names = |path: &Path| {
+        let entries = fs::read_dir(path.parent().unwrap()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let known: Vec<_> = documented("# What stands on the disk")
+        .into_iter()
+        .filter_map(|path| path.split('/').next())
+        .collect();
+    let found = [names(&data), names(&other)].concat();
+    assert!(found.iter().any(|name| name.ends_with(".restoring")), "{found:?}");
+    for name in found.iter().filter(|name| name.starts_with("cidstore.h5")) {
+        assert!(known.contains(&name.as_str()), "{name} is not among {known:?}");
+    }
+}
+
+#[test]
 fn an_interrupted_restore_vouches_for_its_own_files_only() {
     let (there, data) = folder();
     small_store(&data);

@@ -125,7 +125,7 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// First cells, without quotes, of the tables in a section of `docs/FORMAT.md`.
 pub fn documented(heading: &str) -> Vec<&'static str> {
-    let text = include_str!("../../../../docs/FORMAT.md");
+    let text = concat!("\n", include_str!("../../../../docs/FORMAT.md"));
     let begin = format!("\n{heading}\n");
     let at = text.find(&begin).unwrap_or_else(|| panic!("heading {heading}")) + begin.len();
     let lines = text[at..].lines().take_while(|line| !line.starts_with('#'));
