@@ -2,6 +2,7 @@
 
 mod common;
 
+use cidstore_admin::Watch;
 use cidstore_admin::backup::{
     BackupError, BackupOptions, BackupReport, Method, RestoreOptions, backup, list, restore,
 };
@@ -210,6 +211,21 @@ fn a_damaged_store_is_not_backed_up() {
     run_backup(&data, &dir, BackupOptions::default());
 }
 
+/// Has `run` stopped at each of its stages in turn, until it comes to its end; after each `finish` looks at what
+/// it has left. Returns how many there were.
+fn stop_everywhere<T>(
+    mut run: impl FnMut(&mut Watch<'_>) -> Result<T, BackupError>,
+    mut finish: impl FnMut(u64),
+) -> u64 {
+    let mut stage = 0;
+    while let Err(error) = run(&mut *stop_at(stage)) {
+        assert!(matches!(error, BackupError::Stopped(_)), "{error}");
+        finish(stage);
+        stage += 1;
+    }
+    stage
+}
+
 #[test]
 fn a_backup_that_was_stopped_anywhere_is_finished_by_the_next() {
     let (there, data) = folder();
@@ -219,27 +235,24 @@ fn a_backup_that_was_stopped_anywhere_is_finished_by_the_next() {
     for copy in [false, true] {
         // Into a directory that is empty, and into one that has generations already.
         for generations in [0, 3] {
-            let mut stopped = 0;
-            loop {
+            let anew = |watch: &mut Watch<'_>| {
                 let _ = fs::remove_dir_all(&dir);
                 for _ in 0..generations {
                     backup(&data, &dir, options(copy), &mut *go_on()).unwrap();
                 }
-                match backup(&data, &dir, options(copy), &mut *stop_at(stopped)) {
-                    Ok(_) => break,
-                    Err(error) => assert!(matches!(error, BackupError::Stopped(_)), "{error}"),
-                }
+                backup(&data, &dir, options(copy), watch)
+            };
+            let stages = stop_everywhere(anew, |stage| {
                 // What has the name of a generation is whole.
                 assert!(list(&dir, true, &mut *go_on()).unwrap().iter().all(|one| one.damage.is_none()));
                 let report = backup(&data, &dir, options(copy), &mut *go_on()).unwrap();
                 assert_eq!(report.manifest.runs.len(), 3);
                 let left = files(&dir);
                 let kept = list(&dir, true, &mut *go_on()).unwrap().len();
-                assert!((1..=2).contains(&kept), "stage {stopped}: {left:?}");
-                assert_eq!(left.len(), 1 + 3 * kept + 3, "stage {stopped}: {left:?}");
-                stopped += 1;
-            }
-            assert!(stopped > 5, "{stopped}");
+                assert!((1..=2).contains(&kept), "stage {stage}: {left:?}");
+                assert_eq!(left.len(), 1 + 3 * kept + 3, "stage {stage}: {left:?}");
+            });
+            assert!(stages > 5, "{stages}");
         }
     }
 }
@@ -258,22 +271,19 @@ fn a_restore_that_was_stopped_anywhere_is_finished_by_the_next() {
     run_backup(&data, &dir, BackupOptions::default());
     let other = there.path().join("other/cidstore.h5");
     let options = |generation| RestoreOptions { generation: Some(generation), link: false, now: NOW };
-    let mut stopped = 0;
-    loop {
+    // First the newer generation, then the older: what the one left is no obstacle to the other.
+    let anew = |watch: &mut Watch<'_>| {
         let _ = fs::remove_dir_all(other.parent().unwrap());
-        // First the newer generation, then the older: what the one left is no obstacle to the other.
-        match restore(&dir, &other, options(2), &mut *stop_at(stopped)) {
-            Ok(_) => break,
-            Err(error) => assert!(matches!(error, BackupError::Stopped(_)), "{error}"),
-        }
-        assert!(!other.exists(), "a catalog before all of it is there");
+        restore(&dir, &other, options(2), watch)
+    };
+    let stages = stop_everywhere(anew, |stage| {
+        assert!(!other.exists(), "stage {stage}: a catalog before all of it is there");
         restore(&dir, &other, options(1), &mut *go_on()).unwrap();
         let left = files(other.parent().unwrap());
-        assert_eq!(left.len(), 1 + 1 + 3, "{left:?}");
+        assert_eq!(left.len(), 1 + 1 + 3, "stage {stage}: {left:?}");
         assert_eq!(Made::open(&other).content(), content);
-        stopped += 1;
-    }
-    assert!(stopped > 10, "{stopped}");
+    });
+    assert!(stages > 10, "{stages}");
 }
 
 #[test]
