@@ -13,7 +13,6 @@ mod damage;
 mod endpoints;
 mod exit;
 mod export;
-mod identity;
 mod import;
 mod labels;
 mod meter;

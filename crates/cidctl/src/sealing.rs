@@ -3,7 +3,6 @@
 use crate::args::StoreArgs;
 use crate::endpoints::Connection;
 use crate::exit::Failure;
-use crate::identity;
 use cidstore_admin::Places;
 use cidstore_client::{Client, Config};
 use std::fs::{File, TryLockError};
@@ -64,24 +63,19 @@ pub fn seal(connection: &Connection, catalog: &Path) -> Result<Option<u64>, Fail
     Ok(Some(client.checkpoint()?))
 }
 
-/// What shows that the daemon has another store open, as far as anything can. Two that began with the same
-/// mutations, both open, are told apart only by how many they have.
+/// What shows that the daemon has another store open.
 fn is_another(client: &mut Client, catalog: &Path) -> Result<Option<String>, Failure> {
-    let local = |error: &dyn std::fmt::Display| Failure::Local(error.to_string());
-    let sealed = cidstore_admin::sealed_seq(catalog).map_err(|error| local(&error))?;
+    let identity = cidstore_admin::identity(catalog);
+    let (store_id, sealed) = identity.map_err(|error| Failure::Local(error.to_string()))?;
     if !is_open(catalog) {
         return Ok(Some("that one is open nowhere".into()));
     }
-    let mut missing = None;
-    while let Some((seq, triple)) = cidstore_admin::logged(catalog).map_err(|error| local(&error))?
-        && !identity::has(client, seq, triple.hash())?
-    {
-        // Its segment may have been removed meanwhile: then the next look finds another.
-        if missing.replace(seq) == Some(seq) {
-            return Ok(Some(format!("it has not the mutation {seq} that is in the log there")));
-        }
+    let stats = client.stats()?;
+    if stats["store_id"] != store_id.as_str() {
+        return Ok(Some(format!("its store_id is {}, not \"{store_id}\"", stats["store_id"])));
     }
-    // What is sealed was visible before; so the daemon's own store never ends earlier.
+    // One that was restored from a backup has the same. What is sealed was visible before, so that the
+    // daemon's own store never ends earlier.
     let last = client.last_seq()?;
     Ok((last < sealed).then(|| format!("it ends at seq {last}, that one is sealed up to {sealed}")))
 }

@@ -4,6 +4,7 @@
 //! file that this catalog names (but for want of room). Files that are open can be read to their end
 //! even then, and after a restart of the daemon, too.
 
+use crate::sum::hex;
 use cidstore_disk::DiskError;
 use cidstore_engine::files::Places;
 use cidstore_engine::hdf5::{Catalog, Hdf5Error, RunEntry, read_catalog};
@@ -78,13 +79,15 @@ pub(crate) fn io_error(op: &'static str, path: &Path) -> impl FnOnce(std::io::Er
     move |source| DiskError { op, path, source }
 }
 
-/// Up to which mutation the store whose catalog is at `path` is sealed now.
+/// Which store it is whose catalog is at `path`, as `stats` of a daemon tells it, and up to which mutation it
+/// is sealed now.
 ///
 /// # Errors
 /// [`HeldError`]: what the disk says, and what is wrong with the catalog.
-pub fn sealed_seq(path: &Path) -> Result<Seq, HeldError> {
+pub fn identity(path: &Path) -> Result<(String, Seq), HeldError> {
     let file = File::open(path).map_err(io_error("open", path))?;
-    Ok(read(path, &file)?.1.sealed_seq)
+    let (_, catalog) = read(path, &file)?;
+    Ok((hex(&catalog.store_id), catalog.sealed_seq))
 }
 
 impl Held {

@@ -25,7 +25,6 @@ mod sum;
 
 pub use cidstore_engine::files::Places;
 pub use finding::{Finding, REPAIR, Weight};
-pub use held::{HeldError, sealed_seq};
-pub use log::logged;
+pub use held::{HeldError, identity};
 pub use progress::{Stage, Stopped, Watch};
 pub use sum::Sum;

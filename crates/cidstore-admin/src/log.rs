@@ -3,9 +3,7 @@
 use crate::finding::{Finding, Weight};
 use crate::look::Look;
 use crate::progress::Stopped;
-use cidstore_disk::{DiskError, RealDisk};
-use cidstore_engine::files::Places;
-use cidstore_types::{BatchRef, Seq, Triple};
+use cidstore_types::{BatchRef, Seq};
 use cidstore_wal::inspect::{self, Image, Piece};
 use cidstore_wal::{Entry, WalError};
 use std::path::{Path, PathBuf};
@@ -211,33 +209,6 @@ pub(crate) fn gap(dir: &Path, begins: Seq, sealed: Seq) -> Finding {
     Finding::damage(dir, "the first mutation in the log", begins)
         .expected(format!("at most {}, since run files end before it", sealed + 1))
         .of(sealed + 1, begins - 1)
-}
-
-/// A mutation in the log of the store whose catalog is at `catalog`, with its number; `None` where there is none.
-/// It is visible, if a daemon has the store open: of the last segment, where a group may be under way, it is
-/// only where no other has any.
-///
-/// # Errors
-/// What the disk says.
-pub fn logged(catalog: &Path) -> Result<Option<(Seq, Triple)>, DiskError> {
-    let mut segments = inspect::segments(&RealDisk, &Places::of(catalog).wal)?;
-    let last = segments.pop();
-    for (first, path) in segments.into_iter().rev().chain(last) {
-        let image = match Image::read(&RealDisk, &path, first, &mut |_| true) {
-            // Removed by a daemon since it was listed.
-            Err(error) if error.is_not_found() => continue,
-            image => image?,
-        };
-        let mutation = |piece: Piece<'_>| {
-            let Piece::Record { entry, .. } = piece else { return None };
-            Some((entry.first_seq, BatchRef::decode(entry.payload).ok()?.rows().next()?.triple))
-        };
-        let found = image.as_ref().and_then(|image| image.pieces().find_map(mutation));
-        if found.is_some() {
-            return Ok(found);
-        }
-    }
-    Ok(None)
 }
 
 /// The segments of a log now.

@@ -4,7 +4,7 @@ use crate::column::Column;
 use crate::error::UnreadablePage;
 use crate::filter;
 use crate::order::{Key, Order, Row};
-use crate::sample;
+use crate::sample::{self, Search};
 use crate::search::Sorted;
 use cidstore_types::{Pattern, Seq, Triple, TripleHash, TripleRecord};
 use std::cmp::Ordering;
@@ -45,27 +45,15 @@ impl Rows {
         }
     }
 
-    /// Position, in the order, of the first row whose key is not less than `key`.
-    pub fn lower_bound(&self, order: Order, key: &Key) -> usize {
-        let (sorted, among) = self.among(order, key, Ordering::Less);
-        sorted.lower_bound(key, among)
-    }
-
-    /// Position, in the order, after the last row whose key is not greater than `key`.
-    pub fn upper_bound(&self, order: Order, key: &Key) -> usize {
-        let (sorted, among) = self.among(order, key, Ordering::Equal);
-        sorted.upper_bound(key, among)
-    }
-
-    /// The rows in an order, and positions between which the first of them stands that compares greater
-    /// than `bar` with `key`.
-    fn among(&self, order: Order, key: &Key, bar: Ordering) -> (Sorted<'_>, Range<usize>) {
+    /// Begins to search an order for the first row that compares greater than `bar` with `key`: with
+    /// `Less` the first that is not less, with `Equal` the first that is greater.
+    pub fn search<'a>(&'a self, order: Order, key: &'a Key, bar: Ordering) -> Search<'a> {
         let sorted = self.sorted(order);
         let stretch = match order {
             Order::Pos if !self.predicates.is_empty() => self.of_predicate(&key[..32]),
             _ => 0..sorted.len(),
         };
-        (sorted, sample::narrow(&sorted, &self.samples[order as usize], key, bar, stretch))
+        Search::new(sorted, &self.samples[order as usize], key, bar, stretch)
     }
 
     /// The positions in `pos` of the rows of a predicate.
@@ -83,7 +71,7 @@ impl Rows {
 
     /// Row number of a triple.
     pub fn find(&self, triple: &Triple) -> Option<usize> {
-        let at = self.lower_bound(Order::Spo, &triple.0);
+        let at = self.search(Order::Spo, &triple.0, Ordering::Less).run();
         (self.spo.get(at) == Some(&triple.0)).then_some(at)
     }
 }

@@ -95,70 +95,143 @@ pub fn samples(
     samples
 }
 
-/// Positions between which the first row stands that compares greater than `bar` with `key`, given that it
-/// stands within `stretch`: all of the rows before the range do not, and that at its end does.
-pub fn narrow(
-    sorted: &Sorted<'_>,
-    samples: &[u64],
-    key: &Key,
+/// A search for the first row that compares greater than a bar with a key, in steps each of which waits for
+/// memory about once. The processor goes on while it waits: searches that are made step by step beside each
+/// other wait together.
+pub struct Search<'a> {
+    sorted: Sorted<'a>,
+    key: &'a Key,
     bar: Ordering,
-    stretch: Range<usize>,
-) -> Range<usize> {
-    let order = sorted.order();
-    let among = within(&stretch);
-    let Some(samples) = samples.get(among.clone()).filter(|samples| samples.len() > 1) else {
-        return stretch;
-    };
-    let position = |sample: usize| (among.start + sample) * EVERY;
-    let (first, last) = (position(0), position(samples.len() - 1));
-    let (first_row, last_row) = (sorted.row(first), sorted.row(last));
-    if order.compare(first_row, key) > bar {
-        return stretch.start..first;
-    }
-    if order.compare(last_row, key) <= bar {
-        return last + 1..stretch.end;
-    }
-    let Some(cut) = Cut::between(order, first_row, last_row) else { return stretch };
-    let value = cut.of_key(key);
-    // The first sample is not greater than the key, the last one is not less.
-    let not_less = position_of(samples, value);
-    let equal = samples[not_less..].iter().take(2).take_while(|sample| **sample == value).count();
-    let greater = if equal < 2 {
-        not_less + equal
-    } else {
-        samples.partition_point(|sample| *sample <= value).max(not_less)
-    };
-    let start = if not_less == 0 { first } else { position(not_less - 1) + 1 };
-    let end = if greater < samples.len() { position(greater) } else { last };
-    if start >= end || end - start > AT_ONCE {
-        return start.min(end)..end;
-    }
-    // Row by row without a branch in between, the processor fetches all of them at the same time.
-    let (mut less, mut same) = (0, 0);
-    for at in start..end {
-        let row = cut.of_row(sorted.row(at));
-        less += usize::from(row < value);
-        same += usize::from(row == value);
-    }
-    start + less..(start + less + same).min(end)
+    /// The rows before it are none of the rows looked for, and that at its end is greater.
+    among: Range<usize>,
+    samples: Option<Samples<'a>>,
+    /// By what rows can be told apart.
+    cut: Option<(Cut, u64)>,
 }
 
-/// Position of the first of ascending values that is not less than `value`, guessed as if they were spread
-/// evenly, and looked for outward from there.
-fn position_of(values: &[u64], value: u64) -> usize {
-    let [least, .., greatest] = *values else { return values.partition_point(|v| *v < value) };
-    if value <= least {
-        return 0;
+/// The samples of a stretch, while a search is led by them.
+struct Samples<'a> {
+    values: &'a [u64],
+    /// Position of the first.
+    first: usize,
+    /// About where the value of the key belongs.
+    guess: usize,
+}
+
+impl<'a> Search<'a> {
+    /// Begins it, given that the row stands within `stretch`, or at its end.
+    pub fn new(
+        sorted: Sorted<'a>,
+        samples: &'a [u64],
+        key: &'a Key,
+        bar: Ordering,
+        stretch: Range<usize>,
+    ) -> Self {
+        let sampled = within(&stretch);
+        let mut search = Self { sorted, key, bar, among: stretch, samples: None, cut: None };
+        let Some(values) = samples.get(sampled.clone()).filter(|values| values.len() > 1) else {
+            return search;
+        };
+        let (first, last) = (sampled.start * EVERY, (sampled.end - 1) * EVERY);
+        let (first_row, last_row) = (sorted.row(first), sorted.row(last));
+        let order = sorted.order();
+        if order.compare(first_row, key) > bar {
+            search.among.end = first;
+        } else if order.compare(last_row, key) <= bar {
+            search.among.start = last + 1;
+        } else if let Some(cut) = Cut::between(order, first_row, last_row) {
+            let value = cut.of_key(key);
+            search.among = first..last;
+            search.cut = Some((cut, value));
+            search.samples = Some(Samples { values, first, guess: guess(values, value) });
+        }
+        search
     }
-    let last = values.len() - 1;
-    let each = (greatest.saturating_sub(least) as f64 / last as f64).max(1.0);
-    // What a conversion makes of values in no order, which only damage brings, is bounded, too.
-    let guess = (((value - least) as f64 / each) as usize).min(last);
+
+    /// First step: guesses once more, from what stands at the first guess.
+    pub fn guess(&mut self) {
+        if let (Some(samples), Some((_, value))) = (&mut self.samples, self.cut) {
+            samples.guess = guess_from(samples.values, value, samples.guess);
+        }
+    }
+
+    /// Second step: finds the samples between which the row stands.
+    pub fn narrow(&mut self) {
+        let (Some(Samples { values, first, guess }), Some((_, value))) = (self.samples.take(), self.cut)
+        else {
+            return;
+        };
+        let position = |sample: usize| first + sample * EVERY;
+        let not_less = outward(values, value, guess.saturating_sub(AROUND / 2), AROUND);
+        let equal = values[not_less..].iter().take(2).take_while(|sample| **sample == value).count();
+        let greater = if equal < 2 {
+            not_less + equal
+        } else {
+            values.partition_point(|sample| *sample <= value).max(not_less)
+        };
+        if not_less > 0 {
+            self.among.start = position(not_less - 1) + 1;
+        }
+        if greater < values.len() {
+            self.among.end = position(greater);
+        }
+        // Only damage has them the other way round.
+        self.among.start = self.among.start.min(self.among.end);
+        std::hint::black_box(self.sorted.row_number(self.among.start.min(self.sorted.len() - 1)));
+    }
+
+    /// Third step: looks at the rows between them, if they are few.
+    pub fn look(&mut self) {
+        let Some((cut, value)) = self.cut.filter(|_| self.among.len() <= AT_ONCE) else { return };
+        // Row by row without a branch in between, the processor fetches all of them at the same time.
+        let (mut less, mut same) = (0, 0);
+        for at in self.among.clone() {
+            let row = cut.of_row(self.sorted.row(at));
+            less += usize::from(row < value);
+            same += usize::from(row == value);
+        }
+        let start = self.among.start + less;
+        self.among = start..(start + same).min(self.among.end);
+    }
+
+    /// Position of the row; the end of the stretch where there is none.
+    pub fn end(self) -> usize {
+        match self.bar {
+            Ordering::Equal => self.sorted.upper_bound(self.key, self.among),
+            _ => self.sorted.lower_bound(self.key, self.among),
+        }
+    }
+
+    /// All of it.
+    pub fn run(mut self) -> usize {
+        self.guess();
+        self.narrow();
+        self.look();
+        self.end()
+    }
+}
+
+/// About where `value` belongs among ascending values, if they are spread evenly. Whatever they are, it is a
+/// position of one of them, of which there are some.
+fn guess(values: &[u64], value: u64) -> usize {
+    ((value.saturating_sub(values[0]) as f64 / spacing(values)) as usize).min(values.len() - 1)
+}
+
+/// The same, given what stands at a guess.
+fn guess_from(values: &[u64], value: u64, guess: usize) -> usize {
     let found = values[guess];
-    let beside = (value.abs_diff(found) as f64 / each) as usize;
-    let guess =
-        if found < value { guess.saturating_add(beside).min(last) } else { guess.saturating_sub(beside) };
-    outward(values, value, guess.saturating_sub(AROUND / 2), AROUND)
+    let beside = (value.abs_diff(found) as f64 / spacing(values)) as usize;
+    if found < value {
+        guess.saturating_add(beside).min(values.len() - 1)
+    } else {
+        guess.saturating_sub(beside)
+    }
+}
+
+/// From one value to the next, on the average.
+fn spacing(values: &[u64]) -> f64 {
+    let last = values.len() - 1;
+    (values[last].saturating_sub(values[0]) as f64 / last.max(1) as f64).max(1.0)
 }
 
 /// Position of the first of ascending values that is not less than `value`, searched outward from the
@@ -277,8 +350,9 @@ mod tests {
                     for mut key in asked.map(|row| order.key(row)) {
                         for length in [96, 64, 32] {
                             key[length..].fill(0);
-                            prop_assert_eq!(rows.lower_bound(order, &key), keys.partition_point(|k| *k < key));
-                            prop_assert_eq!(rows.upper_bound(order, &key), keys.partition_point(|k| *k <= key));
+                            let found = |bar| rows.search(order, &key, bar).run();
+                            prop_assert_eq!(found(Ordering::Less), keys.partition_point(|k| *k < key));
+                            prop_assert_eq!(found(Ordering::Equal), keys.partition_point(|k| *k <= key));
                         }
                     }
                 }
@@ -292,8 +366,9 @@ mod tests {
             rows.samples = std::array::from_fn(|_| wrong[..count].to_vec().into());
             for order in [Order::Spo, Order::Pos, Order::Osp] {
                 for row in spo.iter().chain(&other) {
-                    prop_assert!(rows.lower_bound(order, &order.key(row)) <= spo.len());
-                    prop_assert!(rows.upper_bound(order, &order.key(row)) <= spo.len());
+                    for bar in [Ordering::Less, Ordering::Equal] {
+                        prop_assert!(rows.search(order, &order.key(row), bar).run() <= spo.len());
+                    }
                 }
             }
         }
@@ -309,13 +384,14 @@ mod tests {
         #[test]
         fn guessing_agrees_with_partition_point(mut values in vec(any::<u64>(), 0..500), value: u64, few in vec(0u64..9, 0..100)) {
             values.sort_unstable();
-            for value in values.iter().copied().chain([value]) {
-                prop_assert_eq!(position_of(&values, value), values.partition_point(|v| *v < value));
-            }
             let mut few = few;
             few.sort_unstable();
-            for value in 0..10 {
-                prop_assert_eq!(position_of(&few, value), few.partition_point(|v| *v < value));
+            for (values, asked) in [(&values, values.iter().copied().chain([value]).collect()), (&few, (0..10).collect::<Vec<_>>())] {
+                for value in asked.into_iter().filter(|_| !values.is_empty()) {
+                    let guess = guess_from(values, value, guess(values, value));
+                    let found = outward(values, value, guess.saturating_sub(AROUND / 2), AROUND);
+                    prop_assert_eq!(found, values.partition_point(|v| *v < value));
+                }
             }
         }
     }

@@ -5,8 +5,10 @@ use crate::kway::{Front, KWay};
 use crate::order::{Key, Order, Prefix};
 use crate::pace::{GivenUp, GoOn, Looked, Pace};
 use crate::run::{Probe, Run, Verdict};
+use crate::sample::Search;
 use crate::search::Sorted;
 use cidstore_types::{Pattern, Seq, Triple, TripleHash, TripleRecord};
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// An immutable list of runs, oldest first: the state after all mutations up to [`Snapshot::as_of`].
@@ -244,17 +246,24 @@ impl Snapshot {
 
 /// Where the matches of a prefix that come after `after` begin, in each run that has some.
 fn ranges<'a>(asked: &[&'a Run], prefix: &Prefix, after: Option<&Key>) -> Vec<Matching<'a>> {
-    let mut ranges = Vec::with_capacity(asked.len());
-    for run in asked {
-        for (rows, tombstones) in [(&run.triples, false), (&run.tombstones, true)] {
-            let sorted = rows.sorted(prefix.order);
-            let start = after.map_or_else(
-                || rows.lower_bound(prefix.order, &prefix.least()),
-                |after| rows.upper_bound(prefix.order, after),
-            );
-            if start < sorted.len() && prefix.is_of(sorted.row(start)) {
-                ranges.push(Matching { run, tombstones, sorted, start });
-            }
+    let least = prefix.least();
+    let (key, bar) = after.map_or((&least, Ordering::Less), |after| (after, Ordering::Equal));
+    let all = asked.iter().flat_map(|run| [(*run, &run.triples, false), (*run, &run.tombstones, true)]);
+    let some = all.filter(|(_, rows, _)| !rows.spo.is_empty());
+    let mut searches: Vec<_> =
+        some.map(|(run, rows, tombstones)| (run, tombstones, rows.search(prefix.order, key, bar))).collect();
+    // Step by step for all of them, so that they wait for memory together.
+    for step in [Search::guess, Search::narrow, Search::look] {
+        for (_, _, search) in &mut searches {
+            step(search);
+        }
+    }
+    let mut ranges = Vec::with_capacity(searches.len());
+    for (run, tombstones, search) in searches {
+        let rows = if tombstones { &run.tombstones } else { &run.triples };
+        let (sorted, start) = (rows.sorted(prefix.order), search.end());
+        if start < sorted.len() && prefix.is_of(sorted.row(start)) {
+            ranges.push(Matching { run, tombstones, sorted, start });
         }
     }
     ranges

@@ -4,10 +4,9 @@ use super::local;
 use super::state::{Progress, StateFile};
 use crate::args::Import;
 use crate::exit::Failure;
-use crate::identity;
 use crate::labels::LabelWriter;
 use crate::meter::Meter;
-use cidstore_client::{Ack, Client, Config, Error, Pipeline, PipelineOptions, Record};
+use cidstore_client::{Ack, Client, Config, Error, Pipeline, PipelineOptions, Record, Refusal};
 use cidstore_types::{Op, Seq, Triple, TripleHash};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -60,7 +59,7 @@ impl<'a> Sender<'a> {
         let loaded = state.as_ref().map(StateFile::load).transpose().map_err(Failure::Local)?.flatten();
         let acked = loaded.unwrap_or_default();
         if let (Some(state), Some((seq, triple))) = (&state, acked.last)
-            && !identity::has(&mut Client::connect(config)?, seq, triple)?
+            && !has(&mut Client::connect(config)?, seq, triple)?
         {
             return Err(Failure::Local(state.belongs_elsewhere(&config.request, seq)));
         }
@@ -199,5 +198,21 @@ impl<'a> Sender<'a> {
         }
         writeln!(out)?;
         Ok(())
+    }
+}
+
+/// Whether the daemon's log has a mutation of this triple under this number. A log that does not reach back
+/// to it, or never got there, has not.
+///
+/// # Errors
+/// As every request.
+fn has(client: &mut Client, seq: Seq, triple: TripleHash) -> Result<bool, Error> {
+    match client.changes(seq.saturating_sub(1), 1) {
+        Ok(found) => Ok(found
+            .changes
+            .first()
+            .is_some_and(|change| (change.seq, change.triple.hash()) == (seq, triple))),
+        Err(Error::Refused(Refusal { code: 410, .. })) => Ok(false),
+        Err(error) => Err(error),
     }
 }

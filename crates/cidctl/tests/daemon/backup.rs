@@ -98,6 +98,14 @@ fn debris(folder: &Path) -> Vec<String> {
     found
 }
 
+struct Enough<'a>(&'a AtomicBool);
+
+impl Drop for Enough<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn backups_during_ingest_and_merging_hold_exactly_the_mutations_up_to_their_seq() {
     // Sealed often, so that run files are merged and removed all the time.
@@ -114,13 +122,15 @@ fn backups_during_ingest_and_merging_hold_exactly_the_mutations_up_to_their_seq(
             }
             number
         });
+        // Ends what the other thread waits for, also where a backup fails.
+        let enough = Enough(&enough);
         let made = (0..6).map(|i| {
             let how: &[&str] = if i % 2 == 0 { &["--copy"] } else { &[] };
             let how = if i == 5 { &["--no-checkpoint"] } else { how };
             daemon.json(&[&["backup", &dir, "--data", &store], how].concat())[0].clone()
         });
         let made = made.collect();
-        enough.store(true, Ordering::Relaxed);
+        drop(enough);
         assert!(ingest.join().unwrap() > 0);
         made
     });

@@ -5,7 +5,7 @@ use crate::shared::Shared;
 use serde_json::{Map, Value, json};
 use std::time::Instant;
 
-/// Sizes, positions, lags and every counter by its name in the metrics.
+/// Sizes, positions, lags and every counter by its name in the metrics, and which store it is.
 pub fn stats(shared: &Shared) -> Map<String, Value> {
     let mut map = Map::new();
     map.insert("status".into(), "ok".into());
@@ -19,6 +19,10 @@ pub fn stats(shared: &Shared) -> Map<String, Value> {
         map.insert(name.into(), value.into());
     }
     map.insert("mirror_state".into(), shared.mirror.state().as_str().into());
+    if let Some(engine) = shared.engine.get() {
+        let digits = engine.reader.store_id().map(|byte| format!("{byte:02x}"));
+        map.insert("store_id".into(), digits.concat().into());
+    }
     map
 }
 
