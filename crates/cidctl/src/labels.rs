@@ -1,12 +1,16 @@
 //! The table from CIDs back to terms: one line per term, 64 hex digits, a tab, the canonical
 //! N-Triples text. The daemon stores hashes only; this file is how a person reads them.
 
+use crate::import::LINE_BYTES_MAX;
 use crate::terms::cid_of;
 use cidstore_types::Cid;
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+
+/// No line is longer: the text of a term is part of one line of the source.
+const LABEL_BYTES_MAX: u64 = LINE_BYTES_MAX as u64 + 66;
 
 /// How many terms are remembered as written: two generations of half of this, about 150 MB at most.
 /// Beyond it a term may be written again when it comes back (`sort -u` removes such lines).
@@ -59,6 +63,10 @@ impl LabelWriter {
     /// Of the file system; `InvalidData` when the file is shorter than `kept`, or holds something else.
     pub fn open(path: &Path, kept: u64) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            let what = "another import writes to it: wait for it to end, or choose another name";
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, what));
+        }
         let found = file.metadata()?.len();
         let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         if found < kept {
@@ -66,7 +74,7 @@ impl LabelWriter {
         }
         let (mut bytes, mut remembered) = (0, Remembered::new(REMEMBERED_MAX));
         let (mut reader, mut line) = (BufReader::with_capacity(1 << 20, &file), Vec::new());
-        while reader.read_until(b'\n', &mut line)? > 0 {
+        while (&mut reader).take(LABEL_BYTES_MAX).read_until(b'\n', &mut line)? > 0 {
             let label = line.strip_suffix(b"\n").and_then(read_line);
             match label.filter(|(cid, text)| cid_of(text) == *cid) {
                 Some((cid, _)) => {

@@ -70,9 +70,10 @@ fn is_another(client: &mut Client, catalog: &Path) -> Result<Option<String>, Fai
     if !is_open(catalog) {
         return Ok(Some("that one is open nowhere".into()));
     }
+    // A daemon of an earlier version tells none.
     let stats = client.stats()?;
-    if stats["store_id"] != store_id.as_str() {
-        return Ok(Some(format!("its store_id is {}, not \"{store_id}\"", stats["store_id"])));
+    if let Some(other) = stats["store_id"].as_str().filter(|id| *id != store_id) {
+        return Ok(Some(format!("its store_id is {other}, not {store_id}")));
     }
     // One that was restored from a backup has the same. What is sealed was visible before, so that the
     // daemon's own store never ends earlier.

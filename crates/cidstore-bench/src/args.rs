@@ -141,7 +141,7 @@ pub struct LoadArgs {
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub batch: u64,
     /// Connections, each with a thread
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: u16,
 }
 
@@ -192,7 +192,7 @@ pub struct SuiteArgs {
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub batch: u64,
     /// Connections that load, each with a thread
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: u16,
     /// Which ways of loading; everything else is measured after the first
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Mode::ReqPacked, Mode::ReqText, Mode::PushPacked])]

@@ -121,6 +121,10 @@ fn sigaction(new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
 extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: to a handler with SA_SIGINFO the kernel hands a `siginfo_t` that is valid until it returns.
     let about = unsafe { &*info };
+    if about.si_code == libc::BUS_MCEERR_AO {
+        // Memory has an error that nobody has met yet.
+        return;
+    }
     if about.si_code <= 0 {
         // Somebody sent it, who wants the process to end.
         // SAFETY: as in `install`; it is the default action. The signal comes again when this returns.

@@ -158,7 +158,8 @@ pub enum StoreError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{}: the page at {offset} cannot be read: what the file holds (mutations {first_seq} to {last_seq}) \
-     cannot be told. Stop the daemon, then run `cidctl repair` or put the file back from a backup", path.display()
+     cannot be told. Run `cidctl verify`: if it finds the file sound, restart the daemon; else stop it, and run \
+     `cidctl repair` or put the file back from a backup", path.display()
 )]
 pub struct UnreadablePage {
     /// The run file.

@@ -11,6 +11,7 @@ use crate::args::Import;
 use crate::exit::Failure;
 use cidstore_client::Config;
 use sender::Sender;
+pub use source::LINE_BYTES_MAX;
 use state::StateFile;
 use std::io;
 use std::path::Path;

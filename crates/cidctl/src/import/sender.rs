@@ -201,8 +201,8 @@ impl<'a> Sender<'a> {
     }
 }
 
-/// Whether the daemon's log has a mutation of this triple under this number. A log that does not reach back
-/// to it, or never got there, has not.
+/// Whether the daemon's log has a mutation of this triple under this number; where the log does not reach back
+/// to it, or never got there, whether the store has the triple.
 ///
 /// # Errors
 /// As every request.
@@ -212,7 +212,7 @@ fn has(client: &mut Client, seq: Seq, triple: TripleHash) -> Result<bool, Error>
             .changes
             .first()
             .is_some_and(|change| (change.seq, change.triple.hash()) == (seq, triple))),
-        Err(Error::Refused(Refusal { code: 410, .. })) => Ok(false),
+        Err(Error::Refused(Refusal { code: 410, .. })) => Ok(client.get(&triple)?.is_some()),
         Err(error) => Err(error),
     }
 }

@@ -93,7 +93,7 @@ impl StateFile {
     pub fn belongs_elsewhere(&self, endpoint: &str, seq: Seq) -> String {
         format!(
             "{}: the daemon at {endpoint} has not the mutation {seq} that was stored last: it has another store \
-             open, or a restored one, or its log begins later. Name the daemon with --endpoint; or, to load \
+             open, or one that was restored to an earlier state. Name the daemon with --endpoint; or, to load \
              everything into this one, {REMEDY}",
             self.path.display()
         )

@@ -129,6 +129,23 @@ fn an_import_is_not_resumed_into_another_store() {
 }
 
 #[test]
+fn an_import_is_resumed_where_the_log_has_forgotten_it() {
+    let settings = [("CIDSTORE_CHANGES_RETAIN", "0"), ("CIDSTORE_WAL_SEGMENT_BYTES", "64KiB")];
+    let daemon = Daemon::start_in(tempfile::tempdir().unwrap(), &settings);
+    let (source, state) = (daemon.write("a.nt", text(0..1000)), daemon.path("state"));
+    let args = ["import", &source, "--resume", &state, "--batch", "300"];
+    daemon.json(&args);
+    daemon.json(&["import", &daemon.write("b.nt", text(1000..4000)), "--batch", "300"]);
+    daemon.json(&["checkpoint"]);
+    let gone = daemon.run(&["changes", "--since", "999"]);
+    assert!(gone.code == 3 && gone.err.contains("410"), "{gone:?}");
+    assert!(daemon.run(&args).err.contains("imported already"));
+    // Its last triple shows that it is the store.
+    assert_eq!(daemon.json(&["delete", "iri:http://a/s199", "_", "_"])[0]["deleted"], 5);
+    assert_eq!(daemon.run(&args).code, 5);
+}
+
+#[test]
 fn labels_of_earlier_imports_stay_and_no_other_file_is_written_to() {
     let daemon = Daemon::start();
     let labels = daemon.path("labels.tsv");

@@ -93,6 +93,7 @@ pub fn export(
     let skeleton = export_skeleton(&spec)?;
     // The head last: until then the file says that it is not finished.
     target.write(&skeleton.trailer(), skeleton.file_len)?;
+    target.sync()?;
     target.write(&skeleton.head, 0)?;
     progress.begin("making it durable")?;
     let bytes = skeleton.file_len + EXPORT_TRAILER_BYTES;
@@ -224,6 +225,9 @@ impl Target {
                 file.set_len(0).map_err(io_error("size", &new))?;
                 let target = Self { file, new };
                 target.write(UNFINISHED, 0)?;
+                // Before it grows, and in the end before it goes: else a power cut may leave a file of which
+                // nobody knows whose it is.
+                target.sync()?;
                 return Ok(target);
             }
         }
@@ -233,9 +237,13 @@ impl Target {
         Ok(self.file.write_all_at(bytes, offset).map_err(io_error("write", &self.new))?)
     }
 
+    fn sync(&self) -> Result<(), ExportError> {
+        Ok(self.file.sync_all().map_err(io_error("sync", &self.new))?)
+    }
+
     /// Makes it durable, and gives it its name.
     fn finish(self, to: &Path) -> Result<(), ExportError> {
-        self.file.sync_all().map_err(io_error("sync", &self.new))?;
+        self.sync()?;
         RealDisk.rename(&self.new, to)?;
         let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty());
         Ok(RealDisk.sync_dir(parent.unwrap_or(Path::new(".")))?)
