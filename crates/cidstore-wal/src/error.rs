@@ -95,3 +95,10 @@ pub enum WalError {
         expected: String,
     },
 }
+
+impl WalError {
+    /// Whether the system lacked something for now: see [`DiskError::is_transient`].
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Disk(error) if error.is_transient())
+    }
+}

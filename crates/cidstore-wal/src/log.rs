@@ -212,9 +212,11 @@ impl Tail {
         }
         let file = self.file()?;
         self.window.resize(bytes.max(READ_BYTES).min(left), 0);
-        let read = file.read_at(&mut self.window, self.offset)?;
-        self.window.truncate(read);
+        let read = file.read_at(&mut self.window, self.offset);
+        // After a read that failed there is nothing in it: another may succeed.
+        self.window.truncate(*read.as_ref().unwrap_or(&0));
         self.window_start = self.offset;
+        read?;
         Ok(())
     }
 

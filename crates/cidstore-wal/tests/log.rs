@@ -354,6 +354,28 @@ fn reads_that_end_too_early_do_not_end_the_log() {
     }
 }
 
+#[test]
+fn a_tail_whose_read_failed_goes_on_where_it_was() {
+    for fault in [ReadFault::Error, ReadFault::NoMemory] {
+        let disk = SimDisk::new();
+        let (mut wal, _) = open(&disk, 0);
+        let mut tail = wal.log().tail(1).unwrap();
+        // Each longer than the one before.
+        for (seq, payload) in (1..).zip([[1; 100].to_vec(), [2; 300].to_vec(), [3; 700].to_vec()]) {
+            wal.append(1, &payload).unwrap();
+            wal.sync().unwrap();
+            if seq > 1 {
+                disk.fail_nth_read(0, fault);
+                let error = tail.next().unwrap_err();
+                assert_eq!(error.is_transient(), fault == ReadFault::NoMemory, "{error}");
+            }
+            let entry = tail.next().unwrap().unwrap();
+            assert_eq!((entry.first_seq, entry.payload), (seq, &payload[..]));
+        }
+        assert_eq!(tail.next().unwrap(), None);
+    }
+}
+
 /// What a sync could not write counts as clean afterwards: a later sync succeeds without it. A process
 /// that starts meanwhile still reads it, and must not build on what a power cut takes away.
 #[test]
