@@ -83,6 +83,10 @@ pub trait File: Send + Sync {
     fn path(&self) -> &Path;
     /// Length in bytes.
     fn len(&self) -> Result<u64>;
+    /// Bytes that it has on the medium: fewer than it is long where nothing was written yet.
+    fn allocated(&self) -> Result<u64> {
+        self.len()
+    }
     /// Whether it has no bytes.
     fn is_empty(&self) -> Result<bool> {
         Ok(self.len()? == 0)

@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -103,6 +104,11 @@ impl File for RealFile {
 
     fn len(&self) -> Result<u64> {
         self.file.metadata().map(|about| about.len()).map_err(error("size", &self.path))
+    }
+
+    fn allocated(&self) -> Result<u64> {
+        // Blocks are counted in 512 bytes, whatever those of the file system are.
+        self.file.metadata().map(|about| about.blocks() * 512).map_err(error("size", &self.path))
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
@@ -257,6 +263,20 @@ mod tests {
         pipe.write_back(0..10, 0..0).unwrap();
         // To wait for what cannot be waited for is: the error may be the medium's.
         assert!(pipe.write_back(0..0, 0..10).is_err());
+    }
+
+    #[test]
+    fn what_was_not_written_yet_is_not_allocated() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&dir.path().join("run"), Open::Create).unwrap();
+        file.set_len(8 << 20).unwrap();
+        assert!(file.allocated().unwrap() < 1 << 20);
+        // No file system makes next to nothing of these.
+        let bytes: Vec<u8> = (0..2_u32 << 20).map(|i| (i.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
+        file.write_at(&bytes, 0).unwrap();
+        file.sync_all().unwrap();
+        assert!((1 << 20..4 << 20).contains(&file.allocated().unwrap()));
+        assert_eq!(file.len().unwrap(), 8 << 20);
     }
 
     #[test]

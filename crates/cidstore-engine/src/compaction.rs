@@ -7,6 +7,9 @@
 //! is done. Every step leaves fewer files, or fewer rows in as many, so that there is such a pass; on a
 //! store that is compact the first one is, which looks at a sample of the rows and writes nothing.
 //!
+//! Where the disk has little room it takes what fits, and what is dead counts for nothing there. A pass in
+//! which nothing fits is an error, and no end: it is tried again.
+//!
 //! A store may be too large for one merge. A window is then merged with an eye on the files around it:
 //! rows that a newer one mentions are left out, and tombstones for which no older one has anything.
 //! From the oldest on, a tombstone is looked at when the rows that it hides are gone already.
@@ -35,6 +38,7 @@ use crate::list::Claim;
 use crate::maintain::Shared;
 use crate::mentions::{Around, Dead};
 use crate::policy::{self, Candidate};
+use crate::room::Room;
 use crate::run::Run;
 use crate::seal::RunFile;
 use crate::snapshot::Snapshot;
@@ -60,7 +64,7 @@ pub(crate) struct Compaction {
     upto: Seq,
     /// In this pass, windows behind this mutation are next.
     after: Seq,
-    /// This pass has changed something.
+    /// This pass has changed something, or passed something over: it is not the last.
     changed: bool,
     /// Numbers of the files that were read against their checksums, or written by it.
     verified: BTreeSet<u64>,
@@ -76,19 +80,20 @@ impl Compaction {
     /// The next window to merge; `None` when there is nothing more to gain.
     ///
     /// # Errors
-    /// [`StoreError::Stopped`].
-    pub(crate) fn next(&mut self, shared: &Shared) -> Result<Option<Claim>, StoreError> {
+    /// [`StoreError::Stopped`]; [`StoreError::NoRoomToMerge`] where nothing that is left to do fits.
+    pub(crate) fn next(&mut self, shared: &Shared, room: &Room) -> Result<Option<Claim>, StoreError> {
         loop {
             let snapshot = shared.list.snapshot();
             let files = files(&snapshot, self.upto);
             let from = files.partition_point(|run| run.seqs.0 <= self.after);
-            if let Some(window) = choose(shared, files, from)? {
-                return claim(shared, files, window).map(Some);
+            match choose(shared, files, from, room) {
+                Ok(Some(window)) => return claim(shared, files, window).map(Some),
+                // From the first file on there may be something that fits now.
+                Ok(None) | Err(StoreError::NoRoomToMerge { .. }) if std::mem::take(&mut self.changed) => {
+                    self.after = 0;
+                }
+                nothing => return nothing.map(|_| None),
             }
-            if !std::mem::take(&mut self.changed) {
-                return Ok(None);
-            }
-            self.after = 0;
         }
     }
 
@@ -99,10 +104,15 @@ impl Compaction {
         files.filter(|file| !self.verified.contains(&file.number)).cloned().collect()
     }
 
-    /// A window is merged, into the file of that number if there is one.
-    pub(crate) fn merged(&mut self, claim: &Claim, asked: &[Arc<RunFile>], number: Option<u64>) {
+    /// There was no room for a window, after all: those behind it come first now.
+    pub(crate) fn pass_over(&mut self, claim: &Claim) {
         self.after = claim.runs.last().map_or(self.after, |run| run.seqs.1);
         self.changed = true;
+    }
+
+    /// A window is merged, into the file of that number if there is one.
+    pub(crate) fn merged(&mut self, claim: &Claim, asked: &[Arc<RunFile>], number: Option<u64>) {
+        self.pass_over(claim);
         self.verified.extend(asked.iter().map(|file| file.number).chain(number));
     }
 }
@@ -115,7 +125,7 @@ pub(crate) fn pending(shared: &Shared) -> Result<Pending, StoreError> {
     let snapshot = shared.list.snapshot();
     let files = files(&snapshot, Seq::MAX);
     let (mut pending, mut from) = (Pending::default(), 0);
-    while let Some(window) = choose(shared, files, from)? {
+    while let Some(window) = choose(shared, files, from, &Room::endless())? {
         from = window.end;
         pending.files += window.len();
         for run in &files[window] {
@@ -133,7 +143,15 @@ fn files(snapshot: &Snapshot, upto: Seq) -> &[Arc<Run>] {
 }
 
 /// The next window from `from` on. That samples files all over the disk, and may take seconds.
-fn choose(shared: &Shared, files: &[Arc<Run>], from: usize) -> Result<Option<Range<usize>>, StoreError> {
+///
+/// # Errors
+/// [`StoreError::Stopped`]; [`StoreError::NoRoomToMerge`].
+fn choose(
+    shared: &Shared,
+    files: &[Arc<Run>],
+    from: usize,
+    room: &Room,
+) -> Result<Option<Range<usize>>, StoreError> {
     let candidate = |run: &Arc<Run>| Candidate { rows: run.weight(), busy: run.damage().is_some() };
     let candidates: Vec<_> = files.iter().map(candidate).collect();
     // A run is the largest of several windows.
@@ -144,15 +162,17 @@ fn choose(shared: &Shared, files: &[Arc<Run>], from: usize) -> Result<Option<Ran
         }
         let (newer, older) = around(shared, files, &(at..at + 1));
         let run = &files[at];
-        let dead = Dead::of(run, &Around { newer: &newer, older }, &shared.stop_merging).rows();
+        let dead = Dead::of(run, &Around { newer: &newer, older }, &shared.stop_merging).weight(run);
         give_back(files);
-        // By weight, as candidates count.
-        (dead as u128 * run.weight() as u128 / run.len().max(1) as u128) as usize
+        dead
     };
-    let dead = |at: usize| *known[at].get_or_insert_with(|| dead(at));
-    let window = policy::everything(&candidates, from, shared.options.run_rows_max, dead);
+    let mut dead = |at: usize| *known[at].get_or_insert_with(|| dead(at));
+    let rows_max = shared.options.run_rows_max;
+    let window = policy::within(room.rows(), &candidates, |room| {
+        policy::everything(&candidates, from, rows_max, room, &mut dead)
+    });
     shared.refuse_if_stopped()?;
-    Ok(window)
+    window.map_err(|lack| room.lacks(lack))
 }
 
 /// Claims a window, with the files around it that are asked. Each is read against its checksums before it has a say, so
@@ -174,7 +194,7 @@ fn claim(shared: &Shared, files: &[Arc<Run>], window: Range<usize>) -> Result<Cl
 }
 
 /// A sample is all over the files; nobody else needs these pages.
-fn give_back(files: &[Arc<Run>]) {
+pub(crate) fn give_back(files: &[Arc<Run>]) {
     for run in files {
         run.release_mapped();
     }

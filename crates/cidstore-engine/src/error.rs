@@ -63,7 +63,7 @@ pub enum StoreError {
     /// A merge was asked to stop. Nothing has changed.
     #[error("stopped before it was complete; nothing has changed")]
     Stopped,
-    /// A merge may not begin: it would take the disk's last room.
+    /// A merge may not begin, or go on: it would take the disk's last room.
     #[error(
         "no room in {} to merge run files: {available} bytes are available and {needed} needed, for the result \
          and beside it for the log and for rows from memory. Free {} bytes; merging resumes by itself",

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Former catalogs that are watched at most; beyond, the oldest is forgotten.
 const FORMER_MAX: usize = 64;
 /// For other programs, files of so many bytes are kept, or of as many as the store has in use; but
-/// never more than there is room for on the disk.
-const KEPT_BYTES: u64 = 1 << 30;
+/// never more than there is room for on the disk, and none where a merge has no room because of them.
+pub(crate) const KEPT_BYTES: u64 = 1 << 30;
 
 /// The former catalogs, and the files that only they name.
 #[derive(Default)]
@@ -69,13 +69,18 @@ impl Garbage {
         self.lock().files.push(Obsolete { path, bytes, since });
     }
 
-    /// Removes what nobody reads. The store has files of `in_use` bytes.
+    /// Whether there is nothing that nobody in this process reads.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().files.is_empty()
+    }
+
+    /// Removes what nobody reads. For other programs it keeps at most `keep` bytes.
     ///
     /// # Errors
     /// What the disk says; what could not be removed is tried again.
-    pub(crate) fn collect(&self, disk: &dyn Disk, in_use: u64) -> Result<(), StoreError> {
+    pub(crate) fn collect(&self, disk: &dyn Disk, keep: u64) -> Result<(), StoreError> {
         // Removing takes long, and whoever drops a snapshot meanwhile must not wait for it.
-        let mut gone = self.take(disk, in_use)?.into_iter();
+        let mut gone = self.take(disk, keep)?.into_iter();
         while let Some(file) = gone.next() {
             match disk.remove(&file.path) {
                 Err(error) if !error.is_not_found() => {
@@ -91,7 +96,7 @@ impl Garbage {
     }
 
     /// Takes out what can be removed.
-    fn take(&self, disk: &dyn Disk, in_use: u64) -> Result<Vec<Obsolete>, StoreError> {
+    fn take(&self, disk: &dyn Disk, keep: u64) -> Result<Vec<Obsolete>, StoreError> {
         let mut state = self.lock();
         // A reader between opening and locking its file is not seen. That takes it microseconds;
         // since the catalog was replaced, the directory was synced.
@@ -100,7 +105,7 @@ impl Garbage {
         let mut most = None;
         if let Some(file) = state.files.iter().find(|file| file.since > oldest) {
             let free = disk.available_bytes(file.path.parent().unwrap_or(&file.path))?;
-            most = Some(KEPT_BYTES.max(in_use).min(free));
+            most = Some(keep.min(free));
         }
         let (mut kept, mut gone): (Vec<_>, Vec<_>) =
             std::mem::take(&mut state.files).into_iter().partition(|file| file.since > oldest);
@@ -145,14 +150,14 @@ mod tests {
         garbage.add("/b".into(), 1000, 2);
         // This one the catalog that is read never named.
         garbage.add("/c".into(), 1000, 1);
-        garbage.collect(&disk, 0).unwrap();
+        garbage.collect(&disk, KEPT_BYTES).unwrap();
         assert_eq!(exist(files), [true, true, false]);
         // Room for 1500 bytes beside the three files that are left.
         disk.set_capacity(Some(4500));
-        garbage.collect(&disk, 0).unwrap();
+        garbage.collect(&disk, KEPT_BYTES).unwrap();
         assert_eq!(exist(files), [false, true, false]);
         drop(reader);
-        garbage.collect(&disk, 0).unwrap();
+        garbage.collect(&disk, KEPT_BYTES).unwrap();
         assert_eq!(exist(files), [false; 3]);
     }
 }

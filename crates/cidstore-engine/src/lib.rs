@@ -37,6 +37,7 @@ mod options;
 mod order;
 mod pace;
 mod recover;
+mod room;
 mod run;
 mod sample;
 mod scrub;

@@ -1,7 +1,6 @@
 //! The list of runs: what readers take a snapshot of, and the one place where it changes.
 
 use crate::error::UnreadablePage;
-use crate::maintain::Merging;
 use crate::mentions::Around;
 use crate::merge::{MERGE_RUNS_MAX, Merge, NEVER_STOPPED};
 use crate::policy::{self, Candidate};
@@ -119,24 +118,6 @@ impl RunList {
         Some(claim(&mut claimed, &snapshot, start..end))
     }
 
-    /// Claims a window of runs in files that the policy wants merged.
-    pub fn claim_files(&self, merging: Merging, files_max: usize, rows_max: usize) -> Option<Claim> {
-        let mut claimed = self.lock();
-        let snapshot = self.current.load_full();
-        let busy = |run: &Run| run.in_memory() || run.damage().is_some();
-        let runs = candidates(&snapshot.runs, busy);
-        let window = match merging {
-            Merging::Needed => policy::pick_needed(&runs, files_max, rows_max),
-            Merging::Settling => policy::pick_settling(&runs, rows_max),
-            Merging::Everything => unreachable!("a compaction claims what it has chosen"),
-        };
-        let window = window.or_else(|| {
-            let parts = snapshot.runs.iter().map(|run| (run.triples.spo.len(), run.tombstones.spo.len()));
-            policy::worn(&runs, &parts.collect::<Vec<_>>(), rows_max)
-        })?;
-        Some(claim(&mut claimed, &snapshot, window))
-    }
-
     /// Claims adjacent runs in files. Only the merger takes those out of the list, and it is who claims
     /// them: so they are still there.
     pub fn claim_window(
@@ -173,7 +154,8 @@ impl RunList {
     }
 }
 
-fn candidates(runs: &[Arc<Run>], busy: impl Fn(&Run) -> bool) -> Vec<Candidate> {
+/// Runs as the policy sees them.
+pub fn candidates(runs: &[Arc<Run>], busy: impl Fn(&Run) -> bool) -> Vec<Candidate> {
     runs.iter().map(|run| Candidate { rows: run.weight(), busy: busy(run) }).collect()
 }
 

@@ -3,22 +3,19 @@
 use crate::catalog::CatalogFile;
 use crate::compaction::{self, Compaction, Pending};
 use crate::error::StoreError;
-use crate::garbage::Garbage;
+use crate::garbage::{Garbage, KEPT_BYTES};
 use crate::hdf5::{Catalog, RunEntry};
 use crate::list::{Claim, RunList};
 use crate::merge::{Merge, NEVER_STOPPED};
 use crate::options::StoreOptions;
+use crate::room::Room;
 use crate::run::Run;
-use crate::seal::{self, RunFile};
+use crate::seal::{self, RunFile, Writing};
 use cidstore_disk::Disk;
 use cidstore_types::Seq;
 use cidstore_wal::Log;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// Segments of the log for which a merge of files leaves room: one in which it goes on, and as much again
-/// for what is sealed meanwhile, without which the log does not become shorter.
-const RESERVED_SEGMENTS: u64 = 2;
 
 /// What the writer, the readers and the maintainer share.
 pub(crate) struct Shared {
@@ -214,19 +211,20 @@ impl Merger {
     ///
     /// # Errors
     /// As [`Sealer::step`]; [`StoreError::Stopped`] after [`MergeStop::stop`]; [`StoreError::NoRoomToMerge`]
-    /// where the result would leave too little room, before anything is read or written.
+    /// where nothing is merged for lack of room, and where room became scarce while a file was written.
     pub fn step(&mut self, merging: Merging) -> Result<Step, StoreError> {
-        let shared = &self.shared;
+        let shared = Arc::clone(&self.shared);
         shared.refuse_if_stopped()?;
         // A file that cannot be removed is no reason not to merge others.
         let removed = shared.collect_garbage();
-        let StoreOptions { small_files_max, run_rows_max, .. } = shared.options;
-        let claim = if merging == Merging::Everything {
-            self.compaction.get_or_insert_with(|| Compaction::of(shared)).next(shared)?
-        } else {
-            shared.list.claim_files(merging, small_files_max, run_rows_max)
+        let claim = match self.claim(merging, &shared.room()?) {
+            // Whoever merges has more right to that room than another program that reads.
+            Err(StoreError::NoRoomToMerge { .. }) if shared.keep_nothing()? => {
+                self.claim(merging, &shared.room()?)
+            }
+            claim => claim,
         };
-        let Some(claim) = claim else {
+        let Some(claim) = claim? else {
             if merging == Merging::Everything {
                 self.compaction = None;
             }
@@ -236,16 +234,32 @@ impl Merger {
             (Some(compaction), Merging::Everything) => compaction.unverified(&claim),
             _ => Vec::new(),
         };
-        let (rows, number) = shared.write(&claim, &asked, &shared.stop_merging, &mut self.told)?;
+        let written = shared.write(&claim, &asked, &shared.stop_merging, &mut self.told);
         if let (Some(compaction), Merging::Everything) = (&mut self.compaction, merging) {
-            compaction.merged(&claim, &asked, number);
+            match &written {
+                Ok((_, number)) => compaction.merged(&claim, &asked, *number),
+                Err(StoreError::NoRoomToMerge { .. }) => compaction.pass_over(&claim),
+                Err(_) => {}
+            }
         }
+        let (rows, _) = written?;
         let runs = claim.runs.len();
         drop((claim, asked));
         // They are merged, whatever becomes of them: the next step removes them first, and says what it
         // cannot.
         let _ = shared.collect_garbage();
         Ok(Step::Merged { runs, rows })
+    }
+
+    /// Claims what is to be merged next.
+    fn claim(&mut self, merging: Merging, room: &Room) -> Result<Option<Claim>, StoreError> {
+        let shared = &*self.shared;
+        match merging {
+            Merging::Everything => {
+                self.compaction.get_or_insert_with(|| Compaction::of(shared)).next(shared, room)
+            }
+            Merging::Needed | Merging::Settling => shared.claim_files(merging, room),
+        }
     }
 
     /// What stops a step that is under way.
@@ -300,7 +314,7 @@ impl Shared {
         }
     }
 
-    fn lock_catalog(&self) -> MutexGuard<'_, CatalogFile> {
+    pub(crate) fn lock_catalog(&self) -> MutexGuard<'_, CatalogFile> {
         // Its content is replaced as a whole, so a panic elsewhere cannot have broken it.
         self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -317,9 +331,6 @@ impl Shared {
         let files = || claim.runs.iter().filter_map(|run| run.file.as_ref());
         let bytes = |file: &Arc<RunFile>| file.bytes;
         let merged: u64 = files().map(bytes).sum();
-        if merged > 0 {
-            self.check_room(merged)?;
-        }
         told(Progress::Begun {
             runs: claim.runs.len(),
             rows: claim.runs.iter().map(|run| run.len() as u64).sum(),
@@ -355,9 +366,13 @@ impl Shared {
                 number,
                 garbage: &self.garbage,
             };
-            let (run, entry) = seal::seal(&place, &merge, id, &mut |written| {
-                told(Progress::Moved { read: 0, written });
-                go_on()
+            let (run, entry) = seal::seal(&place, &merge, id, &mut |writing| {
+                if let Writing::Goes { written, .. } = writing {
+                    told(Progress::Moved { read: 0, written });
+                }
+                go_on()?;
+                // What is sealed from memory makes the log shorter: it may take the last room.
+                if merged > 0 { self.check_room(&dir, writing) } else { Ok(()) }
             })?;
             (run, Some(entry))
         };
@@ -384,18 +399,6 @@ impl Shared {
         if uncertain { self.replace_catalog(|_| ()) } else { Ok(()) }
     }
 
-    /// Whether the disk has room for a file of so many bytes, and the reserve beside it: what merges, above
-    /// all one that waits half-way, must not have mutations refused.
-    fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
-        let dir = self.lock_catalog().runs_dir();
-        let available = self.disk.available_bytes(&dir)?;
-        let needed = bytes.saturating_add(self.options.segment_bytes.saturating_mul(RESERVED_SEGMENTS));
-        if available < needed {
-            return Err(StoreError::NoRoomToMerge { dir, available, needed });
-        }
-        Ok(())
-    }
-
     fn replace_catalog(&self, change: impl FnOnce(&mut Catalog)) -> Result<(), StoreError> {
         let mut catalog = self.lock_catalog();
         catalog.replace(&*self.disk, change)?;
@@ -407,7 +410,7 @@ impl Shared {
     fn collect_garbage(&self) -> Result<(), StoreError> {
         let snapshot = self.list.snapshot();
         let in_use = snapshot.runs.iter().filter_map(|run| run.file.as_ref()).map(|file| file.bytes).sum();
-        self.garbage.collect(&*self.disk, in_use)
+        self.garbage.collect(&*self.disk, KEPT_BYTES.max(in_use))
     }
 }
 

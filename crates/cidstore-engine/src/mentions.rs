@@ -129,6 +129,11 @@ impl Dead {
     pub fn rows(&self) -> usize {
         self.superseded + self.idle
     }
+
+    /// All of it by weight, of that run.
+    pub fn weight(&self, run: &Run) -> usize {
+        (self.rows() as u128 * run.weight() as u128 / run.len().max(1) as u128) as usize
+    }
 }
 
 #[cfg(test)]

@@ -52,12 +52,18 @@ pub fn pick(runs: &[Candidate], fan_in: usize, rows_max: usize) -> Option<Range<
 
 /// The window of run files to merge next while more of them come, if any: where there are more than
 /// `runs_max` of at most half of `rows_max` rows. Larger ones do not count, since two of them may be too
-/// large for one.
-pub fn pick_needed(runs: &[Candidate], runs_max: usize, rows_max: usize) -> Option<Range<usize>> {
+/// large for one. The disk has room for a result of `room` rows.
+pub fn pick_needed(
+    runs: &[Candidate],
+    runs_max: usize,
+    rows_max: usize,
+    room: usize,
+) -> Option<Range<usize>> {
     let small = runs.iter().filter(|run| !run.busy && run.rows <= rows_max / 2).count();
     if small <= runs_max {
         return None;
     }
+    let rows_max = rows_max.min(room);
     // Many tiny files, of a checkpoint every second say, are no reason to rewrite a large one.
     pick_settling(runs, rows_max).or_else(|| widest(runs, rows_max, |_, _| true))
 }
@@ -110,6 +116,44 @@ pub fn worn(runs: &[Candidate], parts: &[(usize, usize)], rows_max: usize) -> Op
     widest
 }
 
+/// There is not even room for so many rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lack(pub usize);
+
+/// What `pick` finds where the disk has room for a result of `room` rows. It fits, the more so the more
+/// room it is given.
+///
+/// # Errors
+/// With the least room in which it would find something, if that is more.
+pub fn within(
+    room: usize,
+    runs: &[Candidate],
+    mut pick: impl FnMut(usize) -> Option<Range<usize>>,
+) -> Result<Option<Range<usize>>, Lack> {
+    let mut enough: usize = runs.iter().map(|run| run.rows).sum();
+    let found = pick(room);
+    if found.is_some() || room >= enough || pick(enough).is_none() {
+        return Ok(found);
+    }
+    let mut too_little = room;
+    while enough - too_little > 1 {
+        let between = too_little + (enough - too_little) / 2;
+        if pick(between).is_some() {
+            enough = between;
+        } else {
+            too_little = between;
+        }
+    }
+    Err(Lack(enough))
+}
+
+/// Rows that are left, at most, of `rows` rows of which `dead` are dead by a sample. That may be off by a
+/// few in a hundred, and a few that are dead may have to stay.
+pub fn left(rows: usize, dead: usize) -> usize {
+    let alive = rows.saturating_sub(dead);
+    rows.min(alive + alive / 8 + rows / 64)
+}
+
 /// A run is rewritten if that gains at least this part of what is written, as a divisor: rows that it
 /// is merged with, or that nobody needs.
 const GAIN: usize = 16;
@@ -120,23 +164,35 @@ pub fn gains(less: usize, rows: usize) -> bool {
 }
 
 /// The first window of run files from `from` on that a compaction rewrites: as many as one merge takes
-/// and one file may hold, or one alone because of what is dead in it. `dead` says how many rows of a run
-/// nobody needs, about, and is asked only where that matters.
+/// and one file may hold, or one alone because of what is dead in it. The disk has room for a result of
+/// `room` rows. `dead` says how many rows of a run nobody needs, about, and is asked only where that
+/// matters.
 pub fn everything(
     runs: &[Candidate],
     from: usize,
     rows_max: usize,
+    room: usize,
     mut dead: impl FnMut(usize) -> usize,
 ) -> Option<Range<usize>> {
     for start in from..runs.len() {
-        let mut rows = 0;
-        let fits = |run: &&Candidate| {
-            rows += run.rows;
-            !run.busy && rows <= rows_max
-        };
-        let fitting = runs[start..].iter().take(MERGE_RUNS_MAX).take_while(fits).count();
-        // One that is larger than all this was written once, and can be again.
-        let mut end = start + fitting.max(usize::from(!runs[start].busy));
+        let (mut end, mut rows) = (start, 0);
+        // Rows that are left of the runs up to there: those that are dead need no room.
+        let (mut rest, mut counted) = (0, start);
+        while end < runs.len().min(start + MERGE_RUNS_MAX) && !runs[end].busy {
+            rows += runs[end].rows;
+            // One that is larger than all this was written once, and can be again.
+            if rows > rows_max && end > start {
+                break;
+            }
+            if rows > room {
+                rest += (counted..=end).map(|at| left(runs[at].rows, dead(at))).sum::<usize>();
+                counted = end + 1;
+                if rest > room {
+                    break;
+                }
+            }
+            end += 1;
+        }
         while end > start {
             let sizes = || runs[start..end].iter().map(|run| run.rows).enumerate();
             let rows = sizes().map(|(_, rows)| rows).sum::<usize>().max(1);
@@ -233,7 +289,7 @@ mod tests {
     }
 
     fn needed(runs: &[Candidate]) -> Option<Range<usize>> {
-        pick_needed(runs, FILES_MAX, ROWS_MAX)
+        pick_needed(runs, FILES_MAX, ROWS_MAX, usize::MAX)
     }
 
     fn settling(runs: &[Candidate]) -> Option<Range<usize>> {
@@ -253,8 +309,8 @@ mod tests {
         let runs = [run(false), run(false), run(true), run(false), run(false), run(false)];
         assert_eq!(pick(&runs, FAN_IN, 100), None);
         assert_eq!(pick_settling(&runs, 100), Some(3..6));
-        assert_eq!(pick_needed(&runs, 4, 100), Some(3..6));
-        assert_eq!(pick_needed(&runs, 5, 100), None);
+        assert_eq!(pick_needed(&runs, 4, 100, 100), Some(3..6));
+        assert_eq!(pick_needed(&runs, 5, 100, 100), None);
         let runs = [run(true), run(false), run(false), run(false), run(false)];
         assert_eq!(pick(&runs, FAN_IN, 100), Some(1..5));
         assert_eq!(pick(&runs, FAN_IN, 3), None);
@@ -356,7 +412,7 @@ mod tests {
 
     #[test]
     fn a_compaction_takes_as_many_as_fit_but_no_large_one_for_next_to_nothing() {
-        let all = |runs: &[usize]| everything(&sizes(runs), 0, ROWS_MAX, none_dead);
+        let all = |runs: &[usize]| everything(&sizes(runs), 0, ROWS_MAX, usize::MAX, none_dead);
         assert_eq!(all(&[300, 300, 300]), Some(0..2));
         assert_eq!(all(&[400, 300, 400]), None, "no two fit");
         assert_eq!(all(&[ROWS_MAX]), None);
@@ -367,15 +423,16 @@ mod tests {
         assert_eq!(all(&[600, 40]), Some(0..2), "a sixteenth");
         assert_eq!(all(&[600, 39]), None);
         assert_eq!(all(&[1; 100]), Some(0..MERGE_RUNS_MAX));
-        assert_eq!(everything(&sizes(&[1; 100]), 64, ROWS_MAX, none_dead), Some(64..100));
+        assert_eq!(everything(&sizes(&[1; 100]), 64, ROWS_MAX, 64, none_dead), Some(64..100));
         let mut runs = sizes(&[10, 10, 10, 10]);
         runs[1].busy = true;
-        assert_eq!(everything(&runs, 0, ROWS_MAX, none_dead), Some(2..4));
+        assert_eq!(everything(&runs, 0, ROWS_MAX, usize::MAX, none_dead), Some(2..4));
     }
 
     #[test]
     fn a_compaction_rewrites_one_alone_for_what_is_dead_in_it() {
-        let with = |runs: &[usize], dead: &[usize]| everything(&sizes(runs), 0, ROWS_MAX, |at| dead[at]);
+        let with =
+            |runs: &[usize], dead: &[usize]| everything(&sizes(runs), 0, ROWS_MAX, usize::MAX, |at| dead[at]);
         assert_eq!(with(&[600, 600], &[0, 37]), None);
         assert_eq!(with(&[600, 600], &[0, 38]), Some(1..2));
         assert_eq!(with(&[600, 10], &[20, 0]), None);
@@ -383,7 +440,7 @@ mod tests {
         assert_eq!(with(&[2 * ROWS_MAX, 600], &[ROWS_MAX, 0]), Some(0..1), "larger than a merge would make");
         let mut runs = sizes(&[600, 600]);
         runs[0].busy = true;
-        assert_eq!(everything(&runs, 0, ROWS_MAX, |_| 600), Some(1..2));
+        assert_eq!(everything(&runs, 0, ROWS_MAX, usize::MAX, |_| 600), Some(1..2));
     }
 
     #[test]
@@ -393,7 +450,7 @@ mod tests {
             let (mut rewritten, mut passes) = (0, 0);
             loop {
                 let (mut from, mut changed) = (0, false);
-                while let Some(window) = everything(&runs, from, 1 << 20, none_dead) {
+                while let Some(window) = everything(&runs, from, 1 << 20, usize::MAX, none_dead) {
                     let rows = runs[window.clone()].iter().map(|run| run.rows).sum();
                     (rewritten, from, changed) = (rewritten + rows, window.start + 1, true);
                     runs.splice(window, [Candidate { rows, busy: false }]);
@@ -410,13 +467,42 @@ mod tests {
         assert_eq!(compact(sizes(&[100_000])), (1, 0, 0));
     }
 
+    #[test]
+    fn where_there_is_little_room_what_fits_is_merged() {
+        let runs = sizes(&[300, 200, 100, 60, 50, 300]);
+        assert_eq!(pick_needed(&runs, 5, ROWS_MAX, ROWS_MAX), Some(1..5));
+        assert_eq!(pick_needed(&runs, 5, ROWS_MAX, 210), Some(2..5));
+        assert_eq!(pick_needed(&runs, 5, ROWS_MAX, 110), Some(3..5));
+        assert_eq!(pick_needed(&runs, 5, ROWS_MAX, 109), None);
+        assert_eq!(pick_needed(&runs, 6, ROWS_MAX, 210), None, "small is what it was");
+        let everything = |room, dead: [usize; 6]| everything(&runs, 0, ROWS_MAX, room, |at| dead[at]);
+        assert_eq!(everything(ROWS_MAX, [0; 6]), Some(0..3));
+        assert_eq!(everything(210, [0; 6]), Some(2..5));
+        assert_eq!(everything(100, [0; 6]), None);
+        // What is dead needs no room, but for a margin.
+        assert_eq!(everything(100, [200, 0, 0, 0, 0, 0]), None);
+        assert_eq!(everything(117, [200, 0, 0, 0, 0, 0]), Some(0..1));
+        assert_eq!(everything(4, [0, 0, 0, 0, 0, 300]), Some(5..6));
+    }
+
+    #[test]
+    fn the_least_room_that_helps_is_told() {
+        let runs = sizes(&[300, 200, 100, 60, 50, 300]);
+        let needed = |room| pick_needed(&runs, 5, ROWS_MAX, room);
+        assert_eq!(within(109, &runs, needed), Err(Lack(110)));
+        assert_eq!(within(0, &runs, needed), Err(Lack(110)));
+        assert_eq!(within(110, &runs, needed), Ok(Some(3..5)));
+        assert_eq!(within(0, &runs, |_| None), Ok(None), "no room would help");
+        assert_eq!(within(0, &[], |_| None), Ok(None));
+    }
+
     proptest! {
         #[test]
         fn a_compaction_ends(
             rows in vec(prop_oneof![Just(1usize), 1usize..100, Just(ROWS_MAX), 1usize..2 * ROWS_MAX], 0..200),
         ) {
             let (mut runs, mut steps) = (sizes(&rows), 0);
-            while let Some(window) = everything(&runs, 0, ROWS_MAX, none_dead) {
+            while let Some(window) = everything(&runs, 0, ROWS_MAX, usize::MAX, none_dead) {
                 let together: usize = runs[window.clone()].iter().map(|run| run.rows).sum();
                 prop_assert!(window.len() > 1 && together <= ROWS_MAX);
                 runs.splice(window, [Candidate { rows: together, busy: false }]);

@@ -85,19 +85,36 @@ pub(crate) struct Place<'a> {
     pub(crate) garbage: &'a Arc<Garbage>,
 }
 
+/// What whoever has a file written hears of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Writing {
+    /// A file with rows begins.
+    Begins {
+        /// How long it will be.
+        bytes: u64,
+    },
+    /// It goes on.
+    Goes {
+        /// Bytes written since the last time.
+        written: u64,
+        /// Bytes for which it has no room on the disk yet.
+        left: u64,
+    },
+}
+
 /// Name of a run file.
 pub fn file_name(number: u64) -> String {
     format!("{number:06}.h5")
 }
 
-/// Writes a merge into a new run file, makes it durable, and opens it. `told` hears of the bytes written,
-/// piece by piece, and may have enough. [`StoreError::Stopped`] when the merge was stopped before all of
-/// it was written.
+/// Writes a merge into a new run file, makes it durable, and opens it. `told` hears how long it will be and
+/// of the bytes written, piece by piece, and may have enough. [`StoreError::Stopped`] when the merge was
+/// stopped before all of it was written.
 pub(crate) fn seal(
     place: &Place<'_>,
     merge: &Merge<'_>,
     id: u64,
-    told: &mut dyn FnMut(u64) -> Result<(), StoreError>,
+    told: &mut dyn FnMut(Writing) -> Result<(), StoreError>,
 ) -> Result<(Run, RunEntry), StoreError> {
     let indexes = merge.indexes();
     let texts = merge.texts();
@@ -127,6 +144,10 @@ pub(crate) fn seal(
     }
     // First only to learn the places: the checksums are known when the columns are written.
     let skeleton = hdf5::run_skeleton(&spec)?;
+    // A file without rows takes no room that is worth a word, and makes some.
+    if merge.triples_len() + merge.tombstones_len() > 0 {
+        told(Writing::Begins { bytes: skeleton.file_len })?;
+    }
 
     let path = place.dir.join(file_name(place.number));
     let new = place.dir.join(format!("{}.new", file_name(place.number)));
@@ -231,7 +252,7 @@ fn write_file(
     path: &Path,
     spec: &mut RunSpec,
     skeleton: &hdf5::Skeleton,
-    told: &mut dyn FnMut(u64) -> Result<(), StoreError>,
+    told: &mut dyn FnMut(Writing) -> Result<(), StoreError>,
     fill: impl FnOnce(&mut Output<'_>) -> Result<(), StoreError>,
 ) -> Result<Vec<u8>, StoreError> {
     let file = place.disk.open(path, Open::Create)?;
@@ -242,6 +263,8 @@ fn write_file(
         crc32c: PerColumn::default(),
         buffer: Vec::with_capacity(WRITE_BYTES),
         told,
+        file_len: skeleton.file_len,
+        left: skeleton.file_len,
         begun: 0..0,
     };
     fill(&mut output)?;
@@ -260,7 +283,10 @@ struct Output<'a> {
     places: &'a PerColumn<Extent>,
     crc32c: PerColumn<u32>,
     buffer: Vec<u8>,
-    told: &'a mut dyn FnMut(u64) -> Result<(), StoreError>,
+    told: &'a mut dyn FnMut(Writing) -> Result<(), StoreError>,
+    file_len: u64,
+    /// Bytes of it that are to be written.
+    left: u64,
     /// What is on its way to the medium.
     begun: Range<u64>,
 }
@@ -283,7 +309,10 @@ impl Output<'_> {
             self.file.write_back(begun.clone(), std::mem::replace(&mut self.begun, begun))?;
             offset += bytes;
             buffer.clear();
-            (self.told)(bytes)
+            self.left = self.left.saturating_sub(bytes);
+            // Where the disk sets room aside before it is written, that is less.
+            let left = self.left.min(self.file_len.saturating_sub(self.file.allocated()?));
+            (self.told)(Writing::Goes { written: bytes, left })
         };
         for value in values {
             if self.buffer.len() >= WRITE_BYTES {

@@ -3,7 +3,7 @@
 
 use cidstore_disk::Disk;
 use cidstore_disk::sim::{ReadFault, SimDisk};
-use cidstore_engine::hdf5::{Catalog, read_catalog};
+use cidstore_engine::hdf5::{Catalog, RunEntry, read_catalog};
 use cidstore_engine::{
     Durability, Maintainer, Merger, Merging, Progress, Step, Store, StoreError, StoreOptions,
 };
@@ -70,6 +70,11 @@ impl Bench {
     fn compact(&mut self) -> Vec<(usize, u64)> {
         let (_, mut merger) = self.store.maintainer().split();
         steps(&mut merger)
+    }
+
+    /// The disk has so many bytes left.
+    fn leave(&self, bytes: u64) {
+        self.disk.set_capacity(Some(self.disk.used() + bytes));
     }
 
     fn catalog(&self) -> Catalog {
@@ -311,25 +316,166 @@ fn a_merge_whose_inputs_cannot_be_removed_is_a_merge() {
     assert_eq!(left_behind, 2, "either of the two, and both");
 }
 
+/// Two segments of the log.
+const RESERVE: u64 = 2 * (64 << 10);
+
+/// Bytes that merging counts for files.
+fn room_for(files: &[RunEntry]) -> u64 {
+    files.iter().map(|run| 128 * (run.file_bytes / 128).max(run.rows + run.tombstones)).sum()
+}
+
+/// The error says that so many bytes are needed.
+#[track_caller]
+fn lacks(step: Result<Step, StoreError>, needed: u64) {
+    let error = step.unwrap_err();
+    assert!(matches!(&error, StoreError::NoRoomToMerge { needed: n, .. } if *n == needed), "{error}");
+}
+
 #[test]
-fn a_merge_leaves_room_for_the_log() {
+fn where_room_is_scarce_what_fits_is_merged() {
     let mut bench = Bench::new();
-    bench.file(Op::Insert, 1.0, 0..100);
-    bench.file(Op::Insert, 1.0, 100..200);
-    let inputs: u64 = bench.catalog().runs.iter().map(|run| run.file_bytes).sum();
-    // That of the result, and two segments of the log.
-    let needed = inputs + 2 * (64 << 10);
-    let (_, mut merger) = bench.store.maintainer().split();
-    bench.disk.set_capacity(Some(bench.disk.used() + needed - 7));
-    let before = bench.disk.tally();
-    for _ in 0..2 {
-        let error = merger.step(Merging::Everything).unwrap_err();
-        assert!(matches!(&error, StoreError::NoRoomToMerge { needed: n, .. } if *n == needed), "{error}");
-        assert!(error.to_string().contains("Free 7 bytes"), "{error}");
+    for rows in [0..400, 400..800, 800..850, 850..900] {
+        bench.file(Op::Insert, 1.0, rows);
     }
-    assert_eq!(bench.disk.tally(), before, "nothing was begun");
-    bench.disk.set_capacity(Some(bench.disk.used() + needed));
-    assert_eq!(steps(&mut merger), [(2, 200)]);
+    let (_, mut merger) = bench.store.maintainer().split();
+    let small = room_for(&bench.catalog().runs[2..]);
+    for merging in [Merging::Settling, Merging::Everything] {
+        bench.leave(RESERVE + small - 7);
+        let before = bench.disk.tally();
+        for _ in 0..2 {
+            lacks(merger.step(merging), RESERVE + small);
+        }
+        assert_eq!(bench.disk.tally(), before, "nothing was begun");
+        assert!(merger.step(merging).unwrap_err().to_string().contains("Free 7 bytes"));
+    }
+    bench.leave(RESERVE + small);
+    assert_eq!(merger.step(Merging::Everything).unwrap(), Step::Merged { runs: 2, rows: 100 });
+    assert_eq!(bench.files().len(), 3);
+    // Next is what needs least: the result with the file before it.
+    bench.leave(RESERVE);
+    let needed = RESERVE + room_for(&bench.catalog().runs[1..]);
+    lacks(merger.step(Merging::Everything), needed);
+    bench.leave(needed);
+    assert_eq!(merger.step(Merging::Everything).unwrap(), Step::Merged { runs: 2, rows: 500 });
+    bench.disk.set_capacity(None);
+    assert_eq!(steps(&mut merger), [(2, 900)]);
+    bench.leave(0);
+    for merging in [Merging::Needed, Merging::Settling, Merging::Everything] {
+        assert_eq!(merger.step(merging).unwrap(), Step::Idle, "nothing to do needs no room");
+    }
+    drop(merger);
+    bench.holds((0..900).map(|n| (n, 1.0)));
+}
+
+#[test]
+fn what_is_dead_needs_no_room() {
+    // Merging what is worn, and compacting what no other file fits beside.
+    for (merging, rows, others) in [(Merging::Settling, 600, 0), (Merging::Everything, FULL, FULL)] {
+        let mut bench = Bench::new();
+        bench.file(Op::Insert, 1.0, 0..rows);
+        if others > 0 {
+            bench.file(Op::Insert, 1.0, rows..rows + others);
+        }
+        bench.file(Op::Delete, 2.0, 0..rows - 50);
+        let oldest = room_for(&bench.catalog().runs[..1]);
+        let (_, mut merger) = bench.store.maintainer().split();
+        bench.leave(RESERVE);
+        assert!(matches!(merger.step(merging), Err(StoreError::NoRoomToMerge { .. })));
+        bench.leave(RESERVE + oldest / 2);
+        let step = merger.step(merging).unwrap();
+        assert!(matches!(step, Step::Merged { rows: 50, .. }), "{step:?}");
+        drop(merger);
+        bench.holds((rows - 50..rows + others).map(|n| (n, 1.0)));
+    }
+}
+
+#[test]
+fn a_file_of_which_nothing_is_left_needs_no_room() {
+    let mut bench = Bench::new();
+    for file in 0..2 {
+        bench.file(Op::Insert, 1.0, file * FULL..(file + 1) * FULL);
+    }
+    bench.file(Op::Delete, 2.0, 0..FULL);
+    let (_, mut merger) = bench.store.maintainer().split();
+    // Not what the file takes that keeps the place.
+    bench.leave(RESERVE + 4096);
+    assert_eq!(merger.step(Merging::Everything).unwrap(), Step::Merged { runs: 1, rows: 0 });
+    let kept = &bench.catalog().runs[0];
+    assert!(kept.rows == 0 && kept.file_bytes > 4096, "{kept:?}");
+}
+
+#[test]
+fn a_merge_is_given_up_when_room_becomes_scarce_under_it() {
+    let mut bench = Bench::new();
+    for file in 0..3 {
+        bench.file(Op::Insert, 1.0, file * 200..(file + 1) * 200);
+    }
+    let files = bench.names();
+    // What the file takes: found out on a copy.
+    let twin = bench.disk.fork();
+    twin.kill();
+    let mut twin = Bench::on(twin, 7);
+    assert_eq!(twin.compact(), [(3, 600)]);
+    let result = twin.catalog().runs[0].file_bytes;
+    // Before the first byte of it is written, and after the last.
+    for (written, left) in [(false, RESERVE + result - 1), (true, RESERVE / 2 - 1)] {
+        let disk = bench.disk.clone();
+        let (_, mut merger) = bench.store.maintainer().split();
+        merger.on_progress(move |progress| {
+            let writes = matches!(progress, Progress::Moved { written: 1.., .. });
+            if writes == written {
+                disk.set_capacity(Some(disk.used() + left));
+            }
+        });
+        lacks(merger.step(Merging::Everything), left + 1);
+        bench.disk.set_capacity(None);
+        assert_eq!(bench.names(), files);
+    }
+    assert_eq!(bench.compact(), [(3, 600)]);
+}
+
+#[test]
+fn a_window_that_has_no_room_after_all_does_not_hold_the_others_up() {
+    let mut bench = Bench::new();
+    for rows in [0..300, 300..600, 600..2000, 2000..2100, 2100..2200] {
+        bench.file(Op::Insert, 1.0, rows);
+    }
+    let disk = bench.disk.clone();
+    let (_, mut merger) = bench.store.maintainer().split();
+    // As if the first were larger than was reckoned.
+    merger.on_progress(move |progress| {
+        if let Progress::Begun { rows, .. } = progress {
+            disk.set_capacity((rows == 600).then(|| disk.used() + RESERVE));
+        }
+    });
+    let mut step = || {
+        bench.disk.set_capacity(None);
+        merger.step(Merging::Everything)
+    };
+    assert!(matches!(step(), Err(StoreError::NoRoomToMerge { .. })));
+    assert_eq!(step().unwrap(), Step::Merged { runs: 2, rows: 200 });
+    assert!(matches!(step(), Err(StoreError::NoRoomToMerge { .. })), "it was forgotten");
+    bench.disk.set_capacity(None);
+    merger.on_progress(|_| ());
+    assert_eq!(steps(&mut merger), [(2, 600)]);
+}
+
+#[test]
+fn what_is_kept_for_other_programs_gives_way_to_a_merge() {
+    let mut bench = Bench::new();
+    for file in 0..2 {
+        bench.file(Op::Insert, 1.0, file * 400..(file + 1) * 400);
+    }
+    let reader = bench.disk.hold(Path::new(PATH));
+    assert_eq!(bench.compact(), [(2, 800)]);
+    bench.file(Op::Insert, 1.0, 800..900);
+    assert_eq!(bench.names().len(), 4, "the reader's files are kept");
+    let needed = room_for(&bench.catalog().runs);
+    bench.leave(RESERVE + needed - 7);
+    assert_eq!(bench.compact(), [(2, 900)]);
+    assert!(!bench.names().contains(&"000001.h5".into()));
+    drop(reader);
+    bench.holds((0..900).map(|n| (n, 1.0)));
 }
 
 #[test]

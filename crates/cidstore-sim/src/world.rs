@@ -294,7 +294,10 @@ impl World {
 
     /// Gives the medium room for so many bytes more, or takes the limit away.
     pub(crate) fn limit(&mut self, more: Option<u64>) {
-        self.limited = more.is_some();
+        if std::mem::replace(&mut self.limited, more.is_some()) {
+            // What these read may have made room.
+            self.lookers.clear();
+        }
         let sim = &self.disk.sim;
         sim.set_capacity(more.map(|more| sim.used() + more));
     }

@@ -1,0 +1,165 @@
+//! Room on the disk: how much of it a merge of files may take, and which merges fit into that.
+//!
+//! What merges, above all what waits half-way, must not have mutations refused. So it leaves a reserve to
+//! the log and to what is sealed meanwhile, without which the log does not become shorter. A lack of room
+//! decides which files are merged, as other bounds do; it is an error where nothing fits that would be
+//! merged otherwise.
+
+use crate::compaction;
+use crate::error::StoreError;
+use crate::list::{Claim, candidates};
+use crate::maintain::{Merging, Shared};
+use crate::mentions::{Around, Dead};
+use crate::policy::{self, Lack};
+use crate::run::Run;
+use crate::seal::Writing;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Bytes of a row, as [`Run::weight`] counts.
+const ROW_BYTES: u64 = 128;
+/// Segments of the log that a merge leaves room for when it begins: one in which it goes on, and as much
+/// again for what is sealed meanwhile.
+const RESERVED_SEGMENTS: u64 = 2;
+/// The reserve is no larger than this, however large segments are.
+const RESERVE_MAX: u64 = 256 << 20;
+
+/// Room for the results of merges.
+pub(crate) struct Room {
+    dir: PathBuf,
+    available: u64,
+    reserve: u64,
+}
+
+impl Room {
+    /// There is always enough.
+    pub(crate) fn endless() -> Self {
+        Self { dir: PathBuf::new(), available: u64::MAX, reserve: 0 }
+    }
+
+    /// Rows that there is room for, by weight.
+    pub(crate) fn rows(&self) -> usize {
+        usize::try_from(self.available.saturating_sub(self.reserve) / ROW_BYTES).unwrap_or(usize::MAX)
+    }
+
+    /// What is to be said where nothing fits.
+    pub(crate) fn lacks(&self, Lack(rows): Lack) -> StoreError {
+        let needed = (rows as u64).saturating_mul(ROW_BYTES).saturating_add(self.reserve);
+        StoreError::NoRoomToMerge { dir: self.dir.clone(), available: self.available, needed }
+    }
+}
+
+fn reserve(segment_bytes: u64) -> u64 {
+    segment_bytes.saturating_mul(RESERVED_SEGMENTS).min(RESERVE_MAX)
+}
+
+impl Shared {
+    fn reserve(&self) -> u64 {
+        reserve(self.options.segment_bytes)
+    }
+
+    /// What there is now.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn room(&self) -> Result<Room, StoreError> {
+        let dir = self.lock_catalog().runs_dir();
+        let available = self.disk.available_bytes(&dir)?;
+        Ok(Room { dir, available, reserve: self.reserve() })
+    }
+
+    /// Removes what is kept for other programs. Returns whether there was something.
+    pub(crate) fn keep_nothing(&self) -> Result<bool, StoreError> {
+        let some = !self.garbage.is_empty();
+        self.garbage.collect(&*self.disk, 0).map(|()| some)
+    }
+
+    /// Whether a file of a merge may be begun, or gone on with.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoomToMerge`].
+    pub(crate) fn check_room(&self, dir: &Path, writing: Writing) -> Result<(), StoreError> {
+        let needed = match writing {
+            Writing::Begins { bytes } => bytes.saturating_add(self.reserve()),
+            // One segment: what is sealed may have taken the other.
+            Writing::Goes { left, .. } => left.saturating_add(self.reserve() / RESERVED_SEGMENTS),
+        };
+        let mut available = self.disk.available_bytes(dir)?;
+        if available < needed && self.keep_nothing()? {
+            available = self.disk.available_bytes(dir)?;
+        }
+        if available < needed {
+            return Err(StoreError::NoRoomToMerge { dir: dir.to_owned(), available, needed });
+        }
+        Ok(())
+    }
+
+    /// Claims the run files to merge though nobody asks for it, if there are some.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoomToMerge`]; [`StoreError::Stopped`].
+    pub(crate) fn claim_files(&self, merging: Merging, room: &Room) -> Result<Option<Claim>, StoreError> {
+        let (files_max, rows_max) = (self.options.small_files_max, self.options.run_rows_max);
+        let snapshot = self.list.snapshot();
+        let files = &snapshot.runs;
+        let runs = candidates(files, |run| run.in_memory() || run.damage().is_some());
+        let parts = files.iter().map(|run| (run.triples.spo.len(), run.tombstones.spo.len()));
+        let parts: Vec<_> = parts.collect();
+        let worn = policy::worn(&runs, &parts, rows_max);
+        let mut left = None;
+        let window = policy::within(room.rows(), &runs, |room| {
+            let window = match merging {
+                Merging::Needed => policy::pick_needed(&runs, files_max, rows_max, room),
+                Merging::Settling => policy::pick_settling(&runs, rows_max.min(room)),
+                Merging::Everything => unreachable!("a compaction claims what it has chosen"),
+            };
+            window.or_else(|| {
+                let widest = worn.clone()?;
+                let rows: usize = runs[widest.clone()].iter().map(|run| run.rows).sum();
+                if rows <= room || *left.get_or_insert_with(|| self.left(&files[widest.clone()])) <= room {
+                    return Some(widest);
+                }
+                policy::worn(&runs, &parts, rows_max.min(room))
+            })
+        });
+        self.refuse_if_stopped()?;
+        let window = window.map_err(|lack| room.lacks(lack))?;
+        Ok(window.map(|window| {
+            let older = (window.start == 0).then(Vec::new);
+            self.list.claim_window(&files[window], Vec::new(), older)
+        }))
+    }
+
+    /// Rows that a merge of the oldest runs leaves, by a sample of each, and by weight.
+    fn left(&self, runs: &[Arc<Run>]) -> usize {
+        let left = |(at, run): (usize, &Arc<Run>)| {
+            // Nothing is older than all these, so that no tombstone stays.
+            let around = Around { newer: &runs[at + 1..], older: Some(&[]) };
+            policy::left(run.weight(), Dead::of(run, &around, &self.stop_merging).weight(run))
+        };
+        let rows = runs.iter().enumerate().map(left).sum();
+        compaction::give_back(runs);
+        rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_is_two_segments_but_bounded() {
+        assert_eq!([64 << 20, 1 << 30, u64::MAX].map(reserve), [128 << 20, 256 << 20, 256 << 20]);
+    }
+
+    #[test]
+    fn what_is_missing_is_more_than_there_is() {
+        for available in [0, 999, 1000, 1127, 1128, 5000] {
+            let room = Room { dir: PathBuf::new(), available, reserve: 1000 };
+            let StoreError::NoRoomToMerge { needed, .. } = room.lacks(Lack(room.rows() + 1)) else {
+                unreachable!("it is that")
+            };
+            assert!(needed > available, "{needed} > {available}");
+        }
+    }
+}
