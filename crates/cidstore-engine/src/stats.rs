@@ -28,7 +28,7 @@ pub struct EngineStats {
     pub file_rows: usize,
     /// See `file_runs`.
     pub file_bytes: u64,
-    /// Those of them that are at most half as large as they may be.
+    /// Those of them that are sound, and at most half as large as they may be.
     pub small_files: usize,
     /// There are so many of those that some are to be merged although more of them come.
     pub merges_needed: bool,
@@ -64,7 +64,9 @@ impl Shared {
                     stats.file_runs += 1;
                     stats.file_rows += run.len();
                     stats.file_bytes += file.bytes;
-                    stats.small_files += usize::from(run.weight() <= self.options.run_rows_max / 2);
+                    // What is damaged is not merged, however many there are.
+                    let small = run.weight() <= self.options.run_rows_max / 2 && run.damage().is_none();
+                    stats.small_files += usize::from(small);
                 }
             }
         }

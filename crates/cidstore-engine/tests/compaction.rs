@@ -479,6 +479,20 @@ fn what_is_kept_for_other_programs_gives_way_to_a_merge() {
 }
 
 #[test]
+fn files_that_no_merge_takes_do_not_call_for_one() {
+    let mut bench = Bench::new();
+    for file in 0..41 {
+        bench.file(Op::Insert, 1.0, file * 10..(file + 1) * 10);
+    }
+    assert!(bench.store.reader().stats().merges_needed);
+    bench.disk.remove(&Path::new(PATH).with_file_name(&bench.catalog().runs[20].file)).unwrap();
+    let mut scrubber = bench.store.reader().scrubber();
+    while !scrubber.step(1 << 20).round_ended {}
+    let stats = bench.store.reader().stats();
+    assert_eq!((stats.damaged.len(), stats.small_files, stats.merges_needed), (1, 40, false));
+}
+
+#[test]
 fn merging_goes_on_around_a_file_that_cannot_be_opened() {
     let mut bench = Bench::new();
     for file in 0..4 {
