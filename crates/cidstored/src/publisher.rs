@@ -11,7 +11,7 @@ use crate::transport::{Publisher as Socket, Result, Sent, Subscription, Wake};
 use cidstore_mirror::State;
 use cidstore_proto::{Encoding, NOTIFICATION_TRIPLES_MAX, Notification, encode_notification};
 use cidstore_types::{BatchRef, Seq, Triple};
-use cidstore_wal::Tail;
+use cidstore_wal::{Tail, WalError};
 use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -46,6 +46,8 @@ pub struct Publisher {
     topics: Topics,
     tail: Option<Tail>,
     announced: Seq,
+    /// The log could not be read for lack of something: it is tried again at the next wake.
+    stalled: bool,
     heartbeat: Instant,
     impatient_until: Option<Instant>,
     unpaced: u32,
@@ -97,6 +99,7 @@ impl Publisher {
             topics: Topics::default(),
             tail: None,
             announced,
+            stalled: false,
             heartbeat: Instant::now() + HEARTBEAT,
             impatient_until: None,
             unpaced: 0,
@@ -112,7 +115,7 @@ impl Publisher {
         loop {
             let last_round = finished();
             let left = self.heartbeat.saturating_duration_since(Instant::now());
-            let behind = self.announced < self.shared.visible.seq();
+            let behind = self.announced < self.shared.visible.seq() && !self.stalled;
             // Rounded up, or the last millisecond would be spent spinning.
             let wait = if behind || last_round { 0 } else { left.as_millis() as u32 + 1 };
             self.socket.wait(&self.wake, wait)?;
@@ -130,7 +133,7 @@ impl Publisher {
                 self.send(&notification)?;
             }
             self.mirror_state()?;
-            self.log()?;
+            self.log(last_round)?;
             if Instant::now() >= self.heartbeat {
                 self.heartbeat = Instant::now() + HEARTBEAT;
                 self.send(&Notification::Heartbeat { seq: self.announced, time: now() })?;
@@ -185,14 +188,14 @@ impl Publisher {
         Ok(())
     }
 
-    /// Tells what has become visible in the log.
-    fn log(&mut self) -> Result<()> {
+    /// Tells what has become visible in the log. In the last round nothing is put off.
+    fn log(&mut self, last_round: bool) -> Result<()> {
         let visible = self.shared.visible.seq();
         if self.announced >= visible {
             return Ok(());
         }
         if self.nobody_listens() {
-            self.tail = None;
+            (self.tail, self.stalled) = (None, false);
             self.announced = visible;
             self.shared.published.store(Seq::MAX, Ordering::Release);
             return Ok(());
@@ -204,7 +207,7 @@ impl Publisher {
             None => match self.shared.engine().log.tail(self.announced + 1) {
                 Ok(tail) => tail,
                 Err(error) => {
-                    self.skip(visible, &error);
+                    self.cannot_read(visible, &error, last_round);
                     return Ok(());
                 }
             },
@@ -218,7 +221,10 @@ impl Publisher {
                 Ok(Some(entry)) => entry,
                 Ok(None) => break,
                 Err(error) => {
-                    self.skip(visible, &error);
+                    self.cannot_read(visible, &error, last_round);
+                    if self.stalled {
+                        self.tail = Some(tail);
+                    }
                     return Ok(());
                 }
             };
@@ -229,14 +235,22 @@ impl Publisher {
             }
             self.announced = first + count - 1;
         }
-        self.tail = Some(tail);
+        (self.tail, self.stalled) = (Some(tail), false);
         Ok(())
     }
 
-    /// Gives up announcing what cannot be read; subscribers see the hole and ask for `changes`.
-    fn skip(&mut self, visible: Seq, error: &cidstore_wal::WalError) {
-        tracing::error!(from = self.announced + 1, to = visible, %error, "mutations not announced");
-        self.announced = visible;
+    /// What the system lacks for now is waited for. Else gives up announcing what cannot be read;
+    /// subscribers see the hole and ask for `changes`.
+    fn cannot_read(&mut self, visible: Seq, error: &WalError, last_round: bool) {
+        let from = self.announced + 1;
+        let stalls = error.is_transient() && !last_round;
+        if !stalls {
+            tracing::error!(from, to = visible, %error, "mutations not announced");
+            self.announced = visible;
+        } else if !self.stalled {
+            tracing::warn!(from, %error, "mutations are announced later");
+        }
+        self.stalled = stalls;
     }
 
     fn batch(&mut self, first_seq: Seq, batch: &BatchRef<'_>) -> Result<()> {
@@ -296,6 +310,52 @@ impl Publisher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::shared::Engine;
+    use crate::sockets;
+    use crate::transport::Transport;
+    use cidstore_disk::sim::{ReadFault, SimDisk};
+    use cidstore_engine::{Durability, Store, StoreOptions};
+    use cidstore_types::{Batch, Cid, Mutation, Op};
+    use std::path::Path;
+
+    #[test]
+    fn what_cannot_be_read_for_lack_of_something_is_announced_later() {
+        let config = Config { req_port: 0, push_port: 0, pub_port: 0, ..Config::default() };
+        let transport = Transport::new(1, 10).unwrap();
+        let (.., socket, _) = sockets::bind(&transport, &config).unwrap();
+        let (shared, wake) = (Arc::new(Shared::new(config)), Arc::new(Wake::new().unwrap()));
+        let disk = SimDisk::new();
+        let path = Path::new("/data/store.h5");
+        let (mut store, _) = Store::open(Arc::new(disk.clone()), path, StoreOptions::default()).unwrap();
+        assert!(shared.engine.set(Engine { reader: store.reader(), log: store.log() }).is_ok());
+        let rejected = Rejected::new(Arc::clone(&shared), Arc::clone(&wake));
+        let mut publisher = Publisher::new(Arc::clone(&shared), socket, wake, rejected);
+        assert!(publisher.topics.add(Vec::new(), None, 1));
+        let mut commit = |n| {
+            let cid = Cid::from_two_lanes([0, n]);
+            let batch = Mutation::Batch(Batch::new(Op::Insert, 1.0, vec![Triple::new(cid, cid, cid)]));
+            store.commit(&[batch], Durability::Os).unwrap().remove(0).unwrap();
+            shared.visible.advance(n);
+        };
+        let told = || shared.metrics.notifications_total.get();
+        // First no descriptor for the segment, then no memory for what it says.
+        for n in 1..=2 {
+            commit(n);
+            disk.fail_nth_read(0, ReadFault::NoMemory);
+            publisher.log(false).unwrap();
+            assert_eq!((publisher.announced, publisher.stalled, told()), (n - 1, true, n - 1));
+            publisher.log(false).unwrap();
+            assert_eq!((publisher.announced, publisher.stalled, told()), (n, false, n));
+        }
+        // What is wrong with the log is given up, and so is everything in the last round.
+        for (n, fault, last_round) in [(3, ReadFault::Error, false), (4, ReadFault::NoMemory, true)] {
+            commit(n);
+            disk.fail_nth_read(0, fault);
+            publisher.log(last_round).unwrap();
+            assert_eq!((publisher.announced, publisher.stalled, told()), (n, false, 2));
+        }
+    }
 
     #[test]
     fn topics_are_counted_for_the_connection_that_brought_them() {
