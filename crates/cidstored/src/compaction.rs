@@ -202,6 +202,11 @@ impl Compaction {
         self.lock().started.is_some()
     }
 
+    /// Whether a merge is under way, be it that it waits.
+    pub fn is_merging(&self) -> bool {
+        self.lock().merge.is_some()
+    }
+
     /// Whether somebody has merging wait.
     pub fn is_paused(&self) -> bool {
         self.lock().paused
@@ -254,8 +259,12 @@ impl Compaction {
         self.lock().pending = Some((sizes, pending));
     }
 
-    /// What the merge under way tells. Takes as long as pause and rate have it wait, unless `is_overdue`.
-    pub fn progress(&self, progress: Progress, is_overdue: &dyn Fn() -> bool) {
+    /// What the merge under way tells. Takes as long as pause and rate have it wait, unless `is_overdue`. A
+    /// file that is half written holds room: where the daemon lacks some it does not wait with it for long,
+    /// so that the engine looks at what there is, and may give it up.
+    pub fn progress(&self, progress: Progress, is_overdue: &dyn Fn() -> bool, lacks_room: &dyn Fn() -> bool) {
+        let holds_room = matches!(progress, Progress::Moved { written: 1.., .. });
+        let mut waited = false;
         let mut state = self.lock();
         let bytes = match progress {
             Progress::Begun { runs, rows, bytes } => {
@@ -286,16 +295,19 @@ impl Compaction {
             };
             let wait = if state.paused { LOOK_EVERY } else { due.saturating_duration_since(now) };
             let free = state.ended || wait.is_zero();
-            if free || is_overdue() {
-                let in_spite = state.paused && !free;
+            // Only after a wait: what the daemon lacks may have become free without its knowing.
+            let gives_way = waited && holds_room && lacks_room();
+            if free || gives_way || is_overdue() {
+                let in_spite = state.paused && !free && !gives_way;
                 if let Some(merge) = &mut state.merge {
                     merge.in_spite |= in_spite;
                 }
                 state.paid = Some(due.min(now + CREDIT));
                 return;
             }
-            let waited = self.changed.wait_timeout(state, wait.min(LOOK_EVERY));
-            state = waited.expect("a panic ends the process").0;
+            let woken = self.changed.wait_timeout(state, wait.min(LOOK_EVERY));
+            state = woken.expect("a panic ends the process").0;
+            waited = true;
         }
     }
 
@@ -396,7 +408,7 @@ mod tests {
     /// Somebody who moves bytes, and whether he is through.
     fn mover(compaction: &Arc<Compaction>, overdue: bool) -> std::thread::JoinHandle<()> {
         let compaction = Arc::clone(compaction);
-        std::thread::spawn(move || compaction.progress(MOVED, &|| overdue))
+        std::thread::spawn(move || compaction.progress(MOVED, &|| overdue, &|| false))
     }
 
     fn act(compaction: &Compaction, action: CompactAction) {
@@ -412,7 +424,7 @@ mod tests {
         let compaction = Arc::new(Compaction::new(100_000));
         let start = Instant::now();
         for _ in 0..20 {
-            compaction.progress(MOVED, &|| false);
+            compaction.progress(MOVED, &|| false, &|| false);
         }
         // The first thousand has nothing to wait for but itself.
         assert!(start.elapsed() >= Duration::from_millis(200), "{:?}", start.elapsed());
@@ -431,10 +443,14 @@ mod tests {
         let through = Arc::new(AtomicBool::new(false));
         let done = Arc::clone(&through);
         let waiting = std::thread::spawn(move || {
-            inner.progress(MOVED, &|| {
-                let _ = about_to_wait.send(());
-                false
-            });
+            inner.progress(
+                MOVED,
+                &|| {
+                    let _ = about_to_wait.send(());
+                    false
+                },
+                &|| false,
+            );
             done.store(true, Ordering::SeqCst);
         });
         // Asked a second time, it has waited, and was not through by that.
@@ -449,6 +465,27 @@ mod tests {
         let waiting = mover(&compaction, false);
         compaction.end();
         waiting.join().unwrap();
+    }
+
+    #[test]
+    fn a_half_written_file_does_not_wait_while_the_daemon_lacks_room() {
+        let compaction = Arc::new(Compaction::new(0));
+        act(&compaction, CompactAction::Pause);
+        compaction.progress(MOVED, &|| false, &|| true);
+        assert!(!compaction.step_ended(true), "that is not in spite of the pause");
+        // What is only read holds no room.
+        let (inner, (about_to_wait, waits)) = (Arc::clone(&compaction), channel());
+        let reading = std::thread::spawn(move || {
+            let is_overdue = || {
+                let _ = about_to_wait.send(());
+                false
+            };
+            inner.progress(Progress::Moved { read: 600, written: 0 }, &is_overdue, &|| panic!("asked"));
+        });
+        waits.recv().unwrap();
+        waits.recv().unwrap();
+        act(&compaction, CompactAction::Resume);
+        reading.join().unwrap();
     }
 
     #[test]
@@ -473,14 +510,14 @@ mod tests {
         assert!(!compaction.step_ended(true));
         assert!(!compaction.judge(sizes(false), 20).0);
         let merge = |merged| {
-            compaction.progress(Progress::Begun { runs: 9, rows: 10, bytes: 5000 }, &|| true);
+            compaction.progress(Progress::Begun { runs: 9, rows: 10, bytes: 5000 }, &|| true, &|| false);
             compaction.step_ended(merged)
         };
         assert!(!merge(false));
         assert!(merge(true) && !merge(true), "told once");
         let (degraded, text) = compaction.judge(sizes(false), 20);
         assert!(degraded && text.contains("2 merges"), "{text}");
-        compaction.progress(MOVED, &|| true);
+        compaction.progress(MOVED, &|| true, &|| false);
         act(&compaction, CompactAction::Resume);
         assert!(!compaction.step_ended(true), "it is over before the merge");
         act(&compaction, CompactAction::Pause);
@@ -499,8 +536,8 @@ mod tests {
         assert!(compaction.is_wanted());
         assert_eq!(status(&compaction, sizes(9))["state"], "running");
         compaction.begin(Cause::Compaction);
-        compaction.progress(Progress::Begun { runs: 9, rows: 10, bytes: 5000 }, &|| false);
-        compaction.progress(MOVED, &|| false);
+        compaction.progress(Progress::Begun { runs: 9, rows: 10, bytes: 5000 }, &|| false, &|| false);
+        compaction.progress(MOVED, &|| false, &|| false);
         let shown = status(&compaction, sizes(9));
         assert_eq!(
             (&shown["merge"]["bytes_done"], &shown["merge"]["cause"]),
@@ -509,7 +546,7 @@ mod tests {
         compaction.step_ended(true);
         // What settles meanwhile is not its work.
         compaction.begin(Cause::Settling);
-        compaction.progress(MOVED, &|| false);
+        compaction.progress(MOVED, &|| false, &|| false);
         compaction.step_ended(true);
         act(&compaction, CompactAction::Pause);
         assert!(compaction.is_started() && !compaction.is_wanted());

@@ -20,19 +20,22 @@ pub enum Phase {
 pub enum Work {
     /// Rows from memory into run files.
     Seal,
-    /// Run files into fewer.
+    /// Run files into fewer, since there are too many.
     Merge,
+    /// The same where it can wait.
+    Compact,
 }
 
 impl Work {
     /// All of it.
-    pub const ALL: [Self; 2] = [Self::Seal, Self::Merge];
+    pub const ALL: [Self; 3] = [Self::Seal, Self::Merge, Self::Compact];
 
     /// For messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Seal => "sealing rows into a run file",
             Self::Merge => "merging run files",
+            Self::Compact => "compacting run files",
         }
     }
 }
@@ -44,7 +47,7 @@ pub struct Health {
     full: AtomicBool,
     seals_lack_room: AtomicBool,
     latched: Mutex<Option<String>>,
-    troubles: [Mutex<Option<String>>; 2],
+    troubles: [Mutex<Option<String>>; Work::ALL.len()],
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -96,6 +99,11 @@ impl Health {
         self.seals_lack_room.load(Ordering::Acquire)
     }
 
+    /// Whether mutations are refused for lack of room, or will be when memory is full.
+    pub fn lacks_room(&self) -> bool {
+        self.is_full() || self.trouble(Work::Seal).is_some() && self.seals_lack_room()
+    }
+
     /// What the last step of this work failed with; `None` when it went well. Returns whether that is
     /// news.
     pub fn set_trouble(&self, work: Work, error: Option<String>) -> bool {
@@ -132,6 +140,11 @@ mod tests {
         assert_eq!(health.not_ready(), None);
         assert!(health.set_full(true) && !health.set_full(true) && health.is_full());
         assert_eq!(health.not_ready(), None, "reads and, when there is room, writes go on");
+        assert!(health.lacks_room() && health.set_full(false) && !health.lacks_room());
+        health.set_seals_lack_room(true);
+        assert!(!health.lacks_room(), "that was the last failure, and is over");
+        health.set_trouble(Work::Seal, Some("no room".into()));
+        assert!(health.lacks_room());
         health.latch("EIO on the first");
         health.latch("and on the second");
         assert_eq!(health.not_ready().unwrap(), "read-only: EIO on the first");

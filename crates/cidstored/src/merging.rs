@@ -19,76 +19,74 @@ const SETTLE_AFTER: Duration = Duration::from_secs(2);
 pub struct Merging {
     shared: Arc<Shared>,
     merger: Merger,
-    retry: Retry,
+    /// What must be, and what can wait: the one is never held up because the other fails.
+    needed: Retry,
+    others: Retry,
     /// Seals, when they were last looked at, and when a file had last come.
     seals: u64,
     sealed: Instant,
 }
 
+/// The merger was stopped.
+#[derive(Debug)]
+struct Ended;
+
 impl Merging {
     /// Merging of a store's files.
     pub fn new(shared: Arc<Shared>, mut merger: Merger) -> Self {
-        let retry = Retry::new(Work::Merge, Arc::clone(&shared));
+        let retry = |work| Retry::new(work, Arc::clone(&shared));
+        let (needed, others) = (retry(Work::Merge), retry(Work::Compact));
         let told = Arc::clone(&shared);
         merger.on_progress(move |progress| {
             if let Progress::Moved { read, written } = progress {
                 told.metrics.merge_read_bytes_total.add(read);
                 told.metrics.merge_written_bytes_total.add(written);
             }
-            told.compaction.progress(progress, &|| told.engine().reader.stats().merges_overdue);
+            let is_overdue = || told.engine().reader.stats().merges_overdue;
+            told.compaction.progress(progress, &is_overdue, &|| told.health.lacks_room());
         });
-        Self { shared, merger, retry, seals: 0, sealed: Instant::now() }
+        Self { shared, merger, needed, others, seals: 0, sealed: Instant::now() }
     }
 
     /// Works until the merger is stopped.
     pub fn run(mut self) {
-        loop {
-            let pause = self.retry.wait(Instant::now());
-            // A seal rings, too, which is no reason to try what has just failed; the end is one to step,
-            // since the merger then says so.
-            if !pause.is_zero() && !self.shared.stop.is_wanted() {
-                self.shared.merging.wait(pause);
-                continue;
-            }
-            let wait = match self.work() {
-                Err(StoreError::Stopped) => return,
-                Err(_) if self.shared.stop.is_wanted() => return,
-                Err(error) => self.retry.after(&error, Instant::now()),
-                Ok(wait) => {
-                    self.retry.went_well();
-                    wait
-                }
-            };
+        while let Ok(wait) = self.work() {
             self.shared.merging.wait(wait);
         }
     }
 
     /// One piece of work. Returns how long to wait for the next.
-    fn work(&mut self) -> Result<Duration, StoreError> {
+    fn work(&mut self) -> Result<Duration, Ended> {
         let unsettled = self.unsettled();
         let shared = Arc::clone(&self.shared);
         let sizes = || Sizes::of(&shared.engine().reader.stats());
-        if shared.compaction.is_paused() && !shared.stop.is_wanted() && !sizes().overdue {
-            self.merger.tidy()?;
+        let merging = &shared.compaction;
+        if merging.is_paused() && !shared.stop.is_wanted() && !sizes().overdue {
+            self.attempt(Effort::Needed, |merging| merging.merger.tidy())?;
             self.find_pending(sizes())?;
             return Ok(IDLE);
         }
-        let merging = &shared.compaction;
-        if merging.is_wanted() {
-            // What must be comes first: a compaction may take hours, and files come meanwhile.
-            let needed = shared.engine().reader.stats().merges_needed;
-            let merged = needed && self.step(Effort::Needed, Cause::Needed)?
-                || self.step(Effort::Everything, Cause::Compaction)?;
-            if !merged && let Some(done) = merging.done(sizes()) {
+        let wanted = merging.is_wanted();
+        let settled = unsettled.is_zero() && !merging.is_started() && !merging.is_paused();
+        // What must be comes first: a compaction may take hours, and files come meanwhile.
+        if shared.engine().reader.stats().merges_needed || !wanted && !settled {
+            if self.step(Effort::Needed, Cause::Needed)? == Some(true) {
+                return Ok(Duration::ZERO);
+            }
+        } else {
+            self.needed.went_well();
+        }
+        if wanted {
+            let merged = self.step(Effort::Everything, Cause::Compaction)?;
+            if merged == Some(false)
+                && let Some(done) = merging.done(sizes())
+            {
                 shared.metrics.compactions_total.one();
                 tracing::info!(%done, "compacted");
             }
-            return Ok(Duration::ZERO);
+            return Ok(if merged.is_some() { Duration::ZERO } else { IDLE });
         }
-        let needed = !unsettled.is_zero() || merging.is_started() || merging.is_paused();
-        let (effort, cause) =
-            if needed { (Effort::Needed, Cause::Needed) } else { (Effort::Settling, Cause::Settling) };
-        if self.step(effort, cause)? {
+        if settled && self.step(Effort::Settling, Cause::Settling)? == Some(true) {
             return Ok(Duration::ZERO);
         }
         self.find_pending(sizes())?;
@@ -104,25 +102,129 @@ impl Merging {
         SETTLE_AFTER.saturating_sub(self.sealed.elapsed())
     }
 
-    /// Returns whether something was merged.
-    fn step(&mut self, effort: Effort, cause: Cause) -> Result<bool, StoreError> {
-        let start = Instant::now();
-        self.shared.compaction.begin(cause);
-        let step = self.merger.step(effort);
-        if self.shared.compaction.step_ended(matches!(step, Ok(Step::Merged { .. }))) {
-            tracing::warn!("merging is paused, and there are too many small run files: some are merged");
+    fn retry(&mut self, effort: Effort) -> &mut Retry {
+        match effort {
+            Effort::Needed => &mut self.needed,
+            Effort::Settling | Effort::Everything => &mut self.others,
         }
-        let Step::Merged { runs, rows } = step? else { return Ok(false) };
-        self.shared.metrics.merges_total.one();
-        tracing::debug!(runs, rows, ?effort, elapsed = ?start.elapsed(), "merged");
-        Ok(true)
+    }
+
+    /// Does it unless it failed a moment ago. `None` where it did, or does now.
+    fn attempt<T>(
+        &mut self,
+        effort: Effort,
+        work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, Ended> {
+        // The end is one to step, since the merger then says so.
+        if !self.retry(effort).wait(Instant::now()).is_zero() && !self.shared.stop.is_wanted() {
+            return Ok(None);
+        }
+        match work(self) {
+            Ok(done) => {
+                self.retry(effort).went_well();
+                Ok(Some(done))
+            }
+            Err(StoreError::Stopped) => Err(Ended),
+            Err(_) if self.shared.stop.is_wanted() => Err(Ended),
+            Err(error) => {
+                self.retry(effort).after(&error, Instant::now());
+                Ok(None)
+            }
+        }
+    }
+
+    /// Returns whether something was merged; `None` where that failed, or is not tried again yet.
+    fn step(&mut self, effort: Effort, cause: Cause) -> Result<Option<bool>, Ended> {
+        self.attempt(effort, |merging| {
+            let (shared, start) = (&merging.shared, Instant::now());
+            shared.compaction.begin(cause);
+            let step = merging.merger.step(effort);
+            if shared.compaction.step_ended(matches!(step, Ok(Step::Merged { .. }))) {
+                tracing::warn!("merging is paused, and there are too many small run files: some are merged");
+            }
+            let Step::Merged { runs, rows } = step? else { return Ok(false) };
+            shared.metrics.merges_total.one();
+            tracing::debug!(runs, rows, ?effort, elapsed = ?start.elapsed(), "merged");
+            Ok(true)
+        })
     }
 
     /// What a compaction would do: found out where somebody has asked, since it reads all over the files.
-    fn find_pending(&self, sizes: Sizes) -> Result<(), StoreError> {
+    fn find_pending(&self, sizes: Sizes) -> Result<(), Ended> {
         if self.shared.compaction.takes_wonder(sizes) {
-            self.shared.compaction.set_pending(sizes, self.merger.pending()?);
+            // Nothing but the end keeps it from being found out.
+            let pending = self.merger.pending().map_err(|_| Ended)?;
+            self.shared.compaction.set_pending(sizes, pending);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::shared::Engine;
+    use cidstore_disk::sim::SimDisk;
+    use cidstore_engine::{Durability, Store, StoreOptions};
+    use cidstore_proto::CompactAction;
+    use cidstore_types::{Batch, Cid, Mutation, Op, Triple};
+    use std::ops::Range;
+    use std::path::Path;
+
+    fn file(store: &mut Store, rows: Range<u64>) {
+        let row = |n| Triple::new(Cid::from_two_lanes([0, n]), Cid::default(), Cid::default());
+        let batch = Mutation::Batch(Batch::new(Op::Insert, 1.0, rows.map(row).collect()));
+        store.commit(&[batch], Durability::Os).unwrap().remove(0).unwrap();
+        store.maintainer().checkpoint().unwrap();
+    }
+
+    #[test]
+    fn what_must_be_merged_does_not_wait_for_a_compaction_without_room() {
+        let disk = SimDisk::new();
+        let options = StoreOptions { segment_bytes: 64 << 10, small_files_max: 3, ..StoreOptions::default() };
+        let path = Path::new("/data/store.h5");
+        let (mut store, _) = Store::open(Arc::new(disk.clone()), path, options).unwrap();
+        let shared = Arc::new(Shared::new(Config::default()));
+        assert!(shared.engine.set(Engine { reader: store.reader(), log: store.log() }).is_ok());
+        let mut merging = Merging::new(Arc::clone(&shared), store.maintainer().split().1);
+        file(&mut store, 0..200);
+        file(&mut store, 200..400);
+        shared.compaction.act(CompactAction::Start, Sizes::default());
+        disk.set_capacity(Some(disk.used()));
+        let troubles = || [Work::Merge, Work::Compact].map(|work| shared.health.trouble(work).is_some());
+        assert_eq!(merging.work().unwrap(), IDLE);
+        assert_eq!(troubles(), [false, true]);
+        // For long.
+        while merging.others.after(&"no room", Instant::now()) < Duration::from_secs(64) {}
+        disk.set_capacity(None);
+        file(&mut store, 400..410);
+        file(&mut store, 410..420);
+        assert!(store.reader().stats().merges_needed);
+        assert_eq!(merging.work().unwrap(), Duration::ZERO);
+        assert_eq!((shared.metrics.merges_total.get(), store.reader().stats().file_runs), (1, 1));
+        // Nor does that make it be tried sooner, or its trouble pass for over.
+        assert!(merging.others.wait(Instant::now()) > Duration::ZERO);
+        assert_eq!(troubles(), [false, true]);
+        // What it was to compact is merged, and its trouble over.
+        merging.others.went_well();
+        assert_eq!(merging.work().unwrap(), Duration::ZERO);
+        assert!(!shared.compaction.is_started());
+        // Nor is the next one held up by what must be and has no room.
+        shared.compaction.act(CompactAction::Start, Sizes::default());
+        for n in 420..424 {
+            file(&mut store, n..n + 1);
+        }
+        disk.set_capacity(Some(disk.used()));
+        assert_eq!(merging.work().unwrap(), IDLE);
+        assert_eq!(troubles(), [true, true]);
+        disk.set_capacity(None);
+        merging.others.went_well();
+        while merging.needed.after(&"no room", Instant::now()) < Duration::from_secs(32) {}
+        assert_eq!(merging.work().unwrap(), Duration::ZERO);
+        assert_eq!(store.reader().stats().file_runs, 1, "compacted");
+        assert_eq!(merging.work().unwrap(), Duration::ZERO);
+        assert!(!shared.compaction.is_started());
+        assert_eq!(troubles(), [false, false]);
     }
 }

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 /// The first pause after a failure; each is twice the one before.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 
-/// The longest pause. Mutations may be waiting for a seal, which is also the lesser work to do in vain.
+/// The longest pause. Mutations may be waiting for a seal, which is also the lesser work to do in vain; an
+/// attempt to compact looks at rows all over the files, and nobody waits for it.
 fn pause_max(work: Work) -> Duration {
     match work {
         Work::Seal => Duration::from_secs(8),
         Work::Merge => Duration::from_secs(32),
+        Work::Compact => Duration::from_secs(64),
     }
 }
 

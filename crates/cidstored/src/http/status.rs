@@ -78,7 +78,10 @@ fn merging(shared: &Shared) -> Check {
         Some(engine) => {
             let stats = engine.reader.stats();
             let judged = shared.compaction.judge(Sizes::of(&stats), stats.small_files);
-            let trouble = shared.health.trouble(Work::Merge);
+            let paused = shared.compaction.is_paused();
+            // What waits for an end of the trouble is not what is under way, nor what a pause holds up.
+            let trouble = |work| shared.health.trouble(work).filter(|_| !shared.compaction.is_merging());
+            let trouble = trouble(Work::Merge).or_else(|| trouble(Work::Compact).filter(|_| !paused));
             let (degraded, output) = trouble.map_or(judged, |error| (true, format!("waiting: {error}")));
             (if degraded { Level::Degraded } else { Level::Ok }, output)
         }
@@ -139,7 +142,8 @@ mod tests {
     use crate::config::Config;
     use crate::shared::Engine;
     use cidstore_disk::sim::SimDisk;
-    use cidstore_engine::{Store, StoreOptions};
+    use cidstore_engine::{Progress, Store, StoreOptions};
+    use cidstore_proto::CompactAction;
     use std::path::Path;
 
     #[test]
@@ -149,10 +153,23 @@ mod tests {
         let (store, _) = Store::open(disk, Path::new("/data/store.h5"), StoreOptions::default()).unwrap();
         assert!(shared.engine.set(Engine { reader: store.reader(), log: store.log() }).is_ok());
         assert!(merging(&shared).level == Level::Ok);
-        shared.health.set_trouble(Work::Merge, Some("no room. Free 7 bytes".into()));
-        let check = merging(&shared);
-        assert!(check.level == Level::Degraded && check.output.contains("Free 7 bytes"), "{}", check.output);
-        shared.health.set_trouble(Work::Merge, None);
-        assert!(merging(&shared).level == Level::Ok);
+        let told = || (merging(&shared).level == Level::Degraded, merging(&shared).output);
+        for work in [Work::Merge, Work::Compact] {
+            shared.health.set_trouble(work, Some("no room. Free 7 bytes".into()));
+            let (degraded, output) = told();
+            assert!(degraded && output.contains("Free 7 bytes"), "{output}");
+            // Another merge finds room.
+            let begun = Progress::Begun { runs: 9, rows: 10, bytes: 5000 };
+            shared.compaction.progress(begun, &|| false, &|| false);
+            let (degraded, output) = told();
+            assert!(!degraded && output.contains("merging 9 files"), "{output}");
+            shared.compaction.step_ended(true);
+            assert!(told().0);
+            shared.compaction.act(CompactAction::Pause, Sizes::default());
+            assert_eq!(told().0, work == Work::Merge, "a pause holds up what can wait");
+            shared.compaction.act(CompactAction::Resume, Sizes::default());
+            shared.health.set_trouble(work, None);
+            assert!(!told().0);
+        }
     }
 }
