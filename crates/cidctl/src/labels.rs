@@ -224,7 +224,10 @@ mod tests {
         labels.add("<a:b>").unwrap();
         labels.sync().unwrap();
         let whole = std::fs::read(&path).unwrap();
-        for cut in first..labels.bytes() {
+        let busy = LabelWriter::open(&path, 0).map(|labels| labels.bytes()).unwrap_err();
+        assert!(busy.to_string().contains("another import"), "{busy}");
+        drop(labels);
+        for cut in first..whole.len() as u64 {
             std::fs::write(&path, &whole[..cut as usize]).unwrap();
             let again = LabelWriter::open(&path, 0).unwrap();
             assert_eq!((again.bytes(), std::fs::metadata(&path).unwrap().len()), (first, first), "{cut}");

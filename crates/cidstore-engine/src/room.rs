@@ -11,13 +11,11 @@ use crate::list::{Claim, candidates};
 use crate::maintain::{Merging, Shared};
 use crate::mentions::{Around, Dead};
 use crate::policy::{self, Lack};
-use crate::run::Run;
+use crate::run::{Run, WEIGHT_BYTES};
 use crate::seal::Writing;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Bytes of a row, as [`Run::weight`] counts.
-const ROW_BYTES: u64 = 128;
 /// Segments of the log that a merge leaves room for when it begins: one in which it goes on, and as much
 /// again for what is sealed meanwhile.
 const RESERVED_SEGMENTS: u64 = 2;
@@ -39,12 +37,12 @@ impl Room {
 
     /// Rows that there is room for, by weight.
     pub(crate) fn rows(&self) -> usize {
-        usize::try_from(self.available.saturating_sub(self.reserve) / ROW_BYTES).unwrap_or(usize::MAX)
+        usize::try_from(self.available.saturating_sub(self.reserve) / WEIGHT_BYTES).unwrap_or(usize::MAX)
     }
 
     /// What is to be said where nothing fits.
     pub(crate) fn lacks(&self, Lack(rows): Lack) -> StoreError {
-        let needed = (rows as u64).saturating_mul(ROW_BYTES).saturating_add(self.reserve);
+        let needed = (rows as u64).saturating_mul(WEIGHT_BYTES).saturating_add(self.reserve);
         StoreError::NoRoomToMerge { dir: self.dir.clone(), available: self.available, needed }
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub const FILTER_ROWS_MIN: usize = 4096;
 
 /// Bytes of a row without metadata, in all columns, indexes and filters, rounded up.
-const WEIGHT_BYTES: u64 = 128;
+pub(crate) const WEIGHT_BYTES: u64 = 128;
 
 /// Rows sorted by `S‖P‖O`, with permutations for the two other orders.
 #[derive(Default)]
