@@ -69,9 +69,9 @@ impl Garbage {
         self.lock().files.push(Obsolete { path, bytes, since });
     }
 
-    /// Whether there is nothing that nobody in this process reads.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lock().files.is_empty()
+    /// Bytes of the files that nobody in this process reads.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.lock().files.iter().map(|file| file.bytes).sum()
     }
 
     /// Removes what nobody reads. For other programs it keeps at most `keep` bytes.

@@ -219,7 +219,9 @@ impl Merger {
         let removed = shared.collect_garbage();
         let claim = match self.claim(merging, &shared.room()?) {
             // Whoever merges has more right to that room than another program that reads.
-            Err(StoreError::NoRoomToMerge { .. }) if shared.keep_nothing()? => {
+            Err(StoreError::NoRoomToMerge { available, needed, .. })
+                if shared.keep_nothing(needed - available) =>
+            {
                 self.claim(merging, &shared.room()?)
             }
             claim => claim,
@@ -238,7 +240,8 @@ impl Merger {
         if let (Some(compaction), Merging::Everything) = (&mut self.compaction, merging) {
             match &written {
                 Ok((_, number)) => compaction.merged(&claim, &asked, *number),
-                Err(StoreError::NoRoomToMerge { .. }) => compaction.pass_over(&claim),
+                // Quotas and thin pools show when they are used up only.
+                Err(error) if error.is_full() => compaction.pass_over(&claim),
                 Err(_) => {}
             }
         }

@@ -63,9 +63,11 @@ pub fn pick_needed(
     if small <= runs_max {
         return None;
     }
-    let rows_max = rows_max.min(room);
-    // Many tiny files, of a checkpoint every second say, are no reason to rewrite a large one.
-    pick_settling(runs, rows_max).or_else(|| widest(runs, rows_max, |_, _| true))
+    let (is_scarce, rows_max) = (room < rows_max, rows_max.min(room));
+    // Many tiny files, of a checkpoint every second say, are no reason to rewrite a large one. Where room is
+    // scarce files stay small ones, however often they are merged: there one is not rewritten for little.
+    let pays = |rows, largest| !is_scarce || rows - largest >= rows / 4;
+    pick_settling(runs, rows_max).or_else(|| widest(runs, rows_max, pays))
 }
 
 /// The window of run files to merge next when no more of them come, if any.

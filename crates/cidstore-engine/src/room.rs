@@ -16,11 +16,9 @@ use crate::seal::Writing;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Segments of the log that a merge leaves room for when it begins: one in which it goes on, and as much
-/// again for what is sealed meanwhile.
-const RESERVED_SEGMENTS: u64 = 2;
-/// The reserve is no larger than this, however large segments are.
-const RESERVE_MAX: u64 = 256 << 20;
+/// When a merge begins it leaves room for a segment of the log, and for as much again that is sealed
+/// meanwhile, but for no more than this.
+const SEALED_BYTES_MAX: u64 = 256 << 20;
 
 /// Room for the results of merges.
 pub(crate) struct Room {
@@ -48,7 +46,7 @@ impl Room {
 }
 
 fn reserve(segment_bytes: u64) -> u64 {
-    segment_bytes.saturating_mul(RESERVED_SEGMENTS).min(RESERVE_MAX)
+    segment_bytes.saturating_add(segment_bytes.min(SEALED_BYTES_MAX))
 }
 
 impl Shared {
@@ -66,10 +64,15 @@ impl Shared {
         Ok(Room { dir, available, reserve: self.reserve() })
     }
 
-    /// Removes what is kept for other programs. Returns whether there was something.
-    pub(crate) fn keep_nothing(&self) -> Result<bool, StoreError> {
-        let some = !self.garbage.is_empty();
-        self.garbage.collect(&*self.disk, 0).map(|()| some)
+    /// Removes what is kept for other programs, if that makes room for so many bytes. Returns whether it does.
+    pub(crate) fn keep_nothing(&self, missing: u64) -> bool {
+        if self.garbage.bytes() < missing {
+            return false;
+        }
+        if let Err(error) = self.garbage.collect(&*self.disk, 0) {
+            tracing::warn!(%error, "a run file that nobody needs cannot be removed");
+        }
+        true
     }
 
     /// Whether a file of a merge may be begun, or gone on with.
@@ -79,11 +82,13 @@ impl Shared {
     pub(crate) fn check_room(&self, dir: &Path, writing: Writing) -> Result<(), StoreError> {
         let needed = match writing {
             Writing::Begins { bytes } => bytes.saturating_add(self.reserve()),
-            // One segment: what is sealed may have taken the other.
-            Writing::Goes { left, .. } => left.saturating_add(self.reserve() / RESERVED_SEGMENTS),
+            // To end makes more room than to give up.
+            Writing::Goes { is_all: true, .. } => return Ok(()),
+            // What is sealed may have taken the rest.
+            Writing::Goes { left, .. } => left.saturating_add(self.options.segment_bytes),
         };
         let mut available = self.disk.available_bytes(dir)?;
-        if available < needed && self.keep_nothing()? {
+        if available < needed && self.keep_nothing(needed - available) {
             available = self.disk.available_bytes(dir)?;
         }
         if available < needed {
@@ -105,21 +110,26 @@ impl Shared {
         let parts: Vec<_> = parts.collect();
         let worn = policy::worn(&runs, &parts, rows_max);
         let mut left = None;
-        let window = policy::within(room.rows(), &runs, |room| {
-            let window = match merging {
-                Merging::Needed => policy::pick_needed(&runs, files_max, rows_max, room),
-                Merging::Settling => policy::pick_settling(&runs, rows_max.min(room)),
-                Merging::Everything => unreachable!("a compaction claims what it has chosen"),
-            };
-            window.or_else(|| {
-                let widest = worn.clone()?;
-                let rows: usize = runs[widest.clone()].iter().map(|run| run.rows).sum();
-                if rows <= room || *left.get_or_insert_with(|| self.left(&files[widest.clone()])) <= room {
-                    return Some(widest);
-                }
-                policy::worn(&runs, &parts, rows_max.min(room))
-            })
-        });
+        let mut worn = |room: usize| {
+            let widest = worn.clone()?;
+            let rows: usize = runs[widest.clone()].iter().map(|run| run.rows).sum();
+            if rows <= room || *left.get_or_insert_with(|| self.left(&files[widest.clone()])) <= room {
+                return Some(widest);
+            }
+            policy::worn(&runs, &parts, rows_max.min(room))
+        };
+        let window = match merging {
+            // What is worn can wait for room: without it nothing fails that is needed.
+            Merging::Needed => {
+                let needed = |room| policy::pick_needed(&runs, files_max, rows_max, room);
+                let window = policy::within(room.rows(), &runs, needed);
+                window.map(|window| window.or_else(|| worn(room.rows())))
+            }
+            Merging::Settling => policy::within(room.rows(), &runs, |room| {
+                policy::pick_settling(&runs, rows_max.min(room)).or_else(|| worn(room))
+            }),
+            Merging::Everything => unreachable!("a compaction claims what it has chosen"),
+        };
         self.refuse_if_stopped()?;
         let window = window.map_err(|lack| room.lacks(lack))?;
         Ok(window.map(|window| {
@@ -146,8 +156,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reserve_is_two_segments_but_bounded() {
-        assert_eq!([64 << 20, 1 << 30, u64::MAX].map(reserve), [128 << 20, 256 << 20, 256 << 20]);
+    fn the_reserve_is_a_segment_and_as_much_again_but_bounded() {
+        assert_eq!([64 << 20, 1 << 30, u64::MAX].map(reserve), [128 << 20, 1280 << 20, u64::MAX]);
     }
 
     #[test]

@@ -99,6 +99,8 @@ pub(crate) enum Writing {
         written: u64,
         /// Bytes for which it has no room on the disk yet.
         left: u64,
+        /// All of it was written.
+        is_all: bool,
     },
 }
 
@@ -311,8 +313,9 @@ impl Output<'_> {
             buffer.clear();
             self.left = self.left.saturating_sub(bytes);
             // Where the disk sets room aside before it is written, that is less.
-            let left = self.left.min(self.file_len.saturating_sub(self.file.allocated()?));
-            (self.told)(Writing::Goes { written: bytes, left })
+            let unallocated = self.file_len.saturating_sub(self.file.allocated()?);
+            let is_all = self.left == 0;
+            (self.told)(Writing::Goes { written: bytes, left: self.left.min(unallocated), is_all })
         };
         for value in values {
             if self.buffer.len() >= WRITE_BYTES {

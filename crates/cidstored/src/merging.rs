@@ -62,6 +62,7 @@ impl Merging {
         let sizes = || Sizes::of(&shared.engine().reader.stats());
         let merging = &shared.compaction;
         if merging.is_paused() && !shared.stop.is_wanted() && !sizes().overdue {
+            self.others.forget();
             self.attempt(Effort::Needed, |merging| merging.merger.tidy())?;
             self.find_pending(sizes())?;
             return Ok(IDLE);
@@ -74,7 +75,10 @@ impl Merging {
                 return Ok(Duration::ZERO);
             }
         } else {
-            self.needed.went_well();
+            self.needed.forget();
+        }
+        if !wanted && !settled {
+            self.others.forget();
         }
         if wanted {
             let merged = self.step(Effort::Everything, Cause::Compaction)?;

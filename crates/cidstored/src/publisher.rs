@@ -239,11 +239,12 @@ impl Publisher {
         Ok(())
     }
 
-    /// What the system lacks for now is waited for. Else gives up announcing what cannot be read;
+    /// What the system lacks for now is waited for, as long as the log has room. Else gives up announcing what cannot be read;
     /// subscribers see the hole and ask for `changes`.
     fn cannot_read(&mut self, visible: Seq, error: &WalError, last_round: bool) {
         let from = self.announced + 1;
-        let stalls = error.is_transient() && !last_round;
+        let has_room = self.shared.engine().log.bytes() <= self.shared.config.wal_retain_bytes_max.0;
+        let stalls = error.is_transient() && !last_round && has_room;
         if !stalls {
             tracing::error!(from, to = visible, %error, "mutations not announced");
             self.announced = visible;

@@ -53,6 +53,11 @@ impl Retry {
         }
     }
 
+    /// It is not asked for any more, so that a failure says nothing; that it would succeed neither.
+    pub fn forget(&mut self) {
+        self.shared.health.set_trouble(self.work, None);
+    }
+
     /// A step failed. Returns how long to wait before the next.
     pub fn after(&mut self, error: &impl ToString, now: Instant) -> Duration {
         self.shared.metrics.maintenance_errors_total.one();
