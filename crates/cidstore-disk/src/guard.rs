@@ -211,40 +211,4 @@ mod tests {
         assert_eq!(whole.unreadable_page(), Some(3 * full));
         assert_eq!(sums(&*whole), [0; 4]);
     }
-
-    #[test]
-    #[ignore = "ends the process"]
-    fn a_signal_that_somebody_sends() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("run"), b"x").unwrap();
-        assert_eq!(RealDisk.map(&dir.path().join("run")).unwrap().bytes(), b"x");
-        // SAFETY: takes no memory of this process.
-        unsafe { libc::raise(libc::SIGBUS) };
-    }
-
-    #[test]
-    #[ignore = "ends the process"]
-    fn touch_a_mapping_that_nobody_guards() {
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(1).unwrap();
-        // So that there is a handler.
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("run"), b"x").unwrap();
-        assert_eq!(RealDisk.map(&dir.path().join("run")).unwrap().bytes(), b"x");
-        // SAFETY: what becomes of reading it is what is tested; nothing else uses it.
-        let map = unsafe { memmap2::Mmap::map(&file) }.unwrap();
-        file.set_len(0).unwrap();
-        assert_eq!(std::hint::black_box(map[0]), 0);
-    }
-
-    #[test]
-    fn any_other_such_signal_ends_the_process() {
-        use std::os::unix::process::ExitStatusExt;
-        for name in ["a_signal_that_somebody_sends", "touch_a_mapping_that_nobody_guards"] {
-            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-            let ended =
-                child.args([&format!("guard::tests::{name}"), "--exact", "--ignored"]).output().unwrap();
-            assert_eq!(ended.status.signal(), Some(libc::SIGBUS), "{ended:?}");
-        }
-    }
 }
