@@ -92,7 +92,7 @@ pub enum ColumnId {
     Predicate,
     /// End of each predicate's rows in `Pos`; they begin where those of the one before end.
     PredicateEnd,
-    /// Samples of `Triples`; see [`crate::sample`].
+    /// Samples of `Triples`, by which they are searched; `docs/FORMAT.md` says what one is.
     SpoSample,
     /// Samples of `Pos`.
     PosSample,

@@ -184,8 +184,8 @@ fn a_run_changed_by_another_program_is_refused_with_the_reason() {
         ("f.attrs['created_by'] = 'variable'".to_owned(), "/@created_by: the value is"),
         ("f.attrs['created_by'] = n.bytes_(b'\\xff')".to_owned(), "/@created_by: the text is"),
         (
-            "f.attrs['format_version'] = n.uint32(3)".to_owned(),
-            "format version 3, this program reads up to 2",
+            "f.attrs['format_version'] = n.uint32(4)".to_owned(),
+            "format version 4, this program reads up to 3",
         ),
         ("f.attrs['store_id'] = n.zeros(15, 'u1')".to_owned(), "/@store_id: the value is 15"),
         ("f.attrs['first_seq'] = n.uint64(1 << 40)".to_owned(), "/@first_seq: the value is 1099511627776"),
