@@ -175,9 +175,9 @@ fn choose(
     window.map_err(|lack| room.lacks(lack))
 }
 
-/// Claims a window, with the files around it that are asked. Each is read against its checksums before it has a say, so
-/// only those are that make something of the window unnecessary; and the older ones, all of which are
-/// needed for any tombstone, only for so many that it is worth that.
+/// Claims a window, with the files around it that are asked. Each is read against its checksums before it has
+/// a say, so only those are that make something of the window unnecessary; and the older ones, all of which
+/// are needed for any tombstone, only for so many that it is worth that.
 fn claim(shared: &Shared, files: &[Arc<Run>], window: Range<usize>) -> Result<Claim, StoreError> {
     let (newer, older) = around(shared, files, &window);
     let (mut by, mut idle, mut rows) = (vec![false; newer.len()], 0, 0);
