@@ -91,7 +91,7 @@ impl Builder {
             metadata: texts.finish(),
             triples,
             tombstones,
-            // Filters come with the first merge: a commit's run is small, or soon merged.
+            // Filters come with the first merge, which is soon where runs are large: see `Run::with_filters`.
             filters: Filters::default(),
             file: None,
         }

@@ -7,7 +7,6 @@ use crate::hdf5::{Catalog, FORMAT_VERSION, RunEntry};
 use crate::list::RunList;
 use crate::maintain::{Maintainer, Shared};
 use crate::options::StoreOptions;
-use crate::run::Run;
 use crate::seal::{self, Place};
 use cidstore_disk::Disk;
 use cidstore_types::{BatchRef, Seq};
@@ -170,7 +169,8 @@ fn replay(shared: &Arc<Shared>, log: &Log) -> Result<u64, StoreError> {
     let mut first_seq = start;
     let mut disk_is_full = false;
     let mut finish = |builder: &mut Builder, first: Seq, last: Seq| -> Result<(), StoreError> {
-        let run: Run = builder.finish(shared.list.new_id(), (first, last));
+        // Nothing may come for long, and then it is not merged: lookups are to skip it all the same.
+        let run = builder.finish(shared.list.new_id(), (first, last)).with_filters();
         shared.list.publish(vec![Arc::new(run)], last);
         shared.list.tidy(shared.options.memory_fan_in, shared.options.tidy_rows_max);
         if shared.memory_weight() >= shared.options.memory_rows_max && !disk_is_full {

@@ -10,9 +10,9 @@ use crate::error::StoreError;
 use crate::list::{Claim, candidates};
 use crate::maintain::{Merging, Shared};
 use crate::mentions::{Around, Dead};
+use crate::output::Writing;
 use crate::policy::{self, Lack};
 use crate::run::{Run, WEIGHT_BYTES};
-use crate::seal::Writing;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -11,8 +11,9 @@ use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Below this many triples a run has no filters: a search costs as little.
-pub const FILTER_ROWS_MIN: usize = 4096;
+/// Below this many triples and tombstones a run has no filters: it fits into the processor's cache, where a
+/// search costs as little.
+pub const FILTER_ROWS_MIN: usize = 256;
 
 /// Bytes of a row without metadata, in all columns, indexes and filters, rounded up.
 pub(crate) const WEIGHT_BYTES: u64 = 128;
@@ -113,6 +114,33 @@ pub struct Filters {
     pub object: Column<u8>,
 }
 
+impl Filters {
+    /// Those of a run with these rows.
+    fn of(triples: &Rows, tombstones: &Rows) -> Self {
+        if triples.spo.len() + tombstones.spo.len() < FILTER_ROWS_MIN {
+            return Self::default();
+        }
+        let filter = |order: Order, len: usize| {
+            let mut hashes = Vec::new();
+            for sorted in [triples.sorted(order), tombstones.sorted(order)] {
+                let mut last: Option<Key> = None;
+                for key in (0..sorted.len()).map(|at| order.key(sorted.row(at))) {
+                    if last.is_none_or(|last| last[..len] != key[..len]) {
+                        hashes.push(filter::key_hash(&key[..len]));
+                    }
+                    last = Some(key);
+                }
+            }
+            Column::from(filter::build(&hashes))
+        };
+        Self {
+            subject: filter(Order::Spo, 32),
+            predicate_object: filter(Order::Pos, 64),
+            object: filter(Order::Osp, 32),
+        }
+    }
+}
+
 /// What is looked for, as the filters know it: hashes of the parts that they can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
@@ -175,6 +203,11 @@ pub enum Verdict {
 }
 
 impl Run {
+    /// The same with filters, if it has enough rows for them.
+    pub fn with_filters(self) -> Self {
+        Self { filters: Filters::of(&self.triples, &self.tombstones), ..self }
+    }
+
     /// Triples and tombstones together.
     pub fn len(&self) -> usize {
         self.triples.spo.len() + self.tombstones.spo.len()
@@ -286,4 +319,41 @@ impl Run {
 /// The part of a triple hash by which a run is searched.
 pub fn hash_prefix(hash: &TripleHash) -> u32 {
     u32::from_be_bytes(hash.0[..4].try_into().expect("4 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::Builder;
+    use crate::mentions::Around;
+    use crate::merge::{Merge, NEVER_STOPPED};
+    use cidstore_types::{Cid, Op};
+
+    /// A run of so many rows, every third of them deleted, with subjects and objects in common.
+    fn run(rows: u64) -> Run {
+        let mut builder = Builder::default();
+        for n in 0..rows {
+            let [s, p, o] = [n / 3, n % 5, 1000 + n % 100].map(|n| Cid::from_two_lanes([n, n]));
+            let op = if n % 3 == 0 { Op::Delete } else { Op::Insert };
+            builder.push(op, &Triple::new(s, p, o), 0.0, None);
+        }
+        builder.finish(1, (1, rows))
+    }
+
+    #[test]
+    fn filters_are_those_of_a_merge() {
+        let run = Arc::new(run(1000).with_filters());
+        // Tombstones stay where nobody can say whether older rows need them.
+        let merge = Merge::new(std::slice::from_ref(&run), Around::bottom(false), &NEVER_STOPPED);
+        let merged = merge.indexes().filters;
+        let Filters { subject, predicate_object, object } = &run.filters;
+        assert_eq!(merged, [subject, predicate_object, object].map(|filter| filter.to_vec()));
+        assert!(merged.iter().all(|filter| !filter.is_empty()));
+    }
+
+    #[test]
+    fn a_run_of_few_rows_has_none() {
+        let few = run(FILTER_ROWS_MIN as u64 - 1).with_filters();
+        assert!(few.filters.subject.is_empty() && few.may_mention(&Probe::of(&Pattern::ALL)));
+    }
 }

@@ -11,16 +11,13 @@ use crate::hdf5::{
     RunSpec,
 };
 use crate::merge::{Indexes, Merge};
+use crate::output::{Writing, write_file};
 use crate::run::{Filters, Rows, Run, Texts};
 use bytemuck::Pod;
-use cidstore_disk::{Disk, File, Map, Open, any_page_was_unreadable};
-use std::ops::Range;
+use cidstore_disk::{Disk, Map, any_page_was_unreadable};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-
-/// Bytes written at once.
-const WRITE_BYTES: usize = 1 << 20;
 
 /// The file of a run. Removed, by the maintainer, after it was marked obsolete and the last run
 /// that refers to it is dropped.
@@ -83,25 +80,6 @@ pub(crate) struct Place<'a> {
     pub(crate) store_id: [u8; 16],
     pub(crate) number: u64,
     pub(crate) garbage: &'a Arc<Garbage>,
-}
-
-/// What whoever has a file written hears of it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Writing {
-    /// A file with rows begins.
-    Begins {
-        /// How long it will be.
-        bytes: u64,
-    },
-    /// It goes on.
-    Goes {
-        /// Bytes written since the last time.
-        written: u64,
-        /// Bytes for which it has no room on the disk yet.
-        left: u64,
-        /// All of it was written.
-        is_all: bool,
-    },
 }
 
 /// Name of a run file.
@@ -246,89 +224,6 @@ pub(crate) fn lens(merge: &Merge<'_>, indexes: &Indexes, texts: &[(u32, &[u8])])
 
 fn le_bytes(values: &[u32]) -> impl Iterator<Item = [u8; 4]> {
     values.iter().map(|value| value.to_le_bytes())
-}
-
-/// Writes all columns by `fill`, then the head; durable when it returns, except for its name.
-fn write_file(
-    place: &Place<'_>,
-    path: &Path,
-    spec: &mut RunSpec,
-    skeleton: &hdf5::Skeleton,
-    told: &mut dyn FnMut(Writing) -> Result<(), StoreError>,
-    fill: impl FnOnce(&mut Output<'_>) -> Result<(), StoreError>,
-) -> Result<Vec<u8>, StoreError> {
-    let file = place.disk.open(path, Open::Create)?;
-    file.set_len(skeleton.file_len)?;
-    let mut output = Output {
-        file: &*file,
-        places: &skeleton.columns,
-        crc32c: PerColumn::default(),
-        buffer: Vec::with_capacity(WRITE_BYTES),
-        told,
-        file_len: skeleton.file_len,
-        left: skeleton.file_len,
-        begun: 0..0,
-    };
-    fill(&mut output)?;
-    for column in ColumnId::ALL {
-        spec.columns[column].crc32c = output.crc32c[column];
-    }
-    let head = hdf5::run_skeleton(spec)?.head;
-    file.write_at(&head, 0)?;
-    file.sync_all()?;
-    Ok(head)
-}
-
-/// Columns being written to their places.
-struct Output<'a> {
-    file: &'a dyn File,
-    places: &'a PerColumn<Extent>,
-    crc32c: PerColumn<u32>,
-    buffer: Vec<u8>,
-    told: &'a mut dyn FnMut(Writing) -> Result<(), StoreError>,
-    file_len: u64,
-    /// Bytes of it that are to be written.
-    left: u64,
-    /// What is on its way to the medium.
-    begun: Range<u64>,
-}
-
-impl Output<'_> {
-    fn column<T: AsRef<[u8]>>(
-        &mut self,
-        column: ColumnId,
-        values: impl IntoIterator<Item = T>,
-    ) -> Result<(), StoreError> {
-        let mut offset = self.places[column].offset;
-        let mut crc = 0;
-        let mut flush = |buffer: &mut Vec<u8>| {
-            crc = crc32c::crc32c_append(crc, buffer);
-            self.file.write_at(buffer, offset)?;
-            let bytes = buffer.len() as u64;
-            // What waits in memory is waited for by the sync of whatever shares the journal with it:
-            // the log, hundreds of milliseconds for a run file of a gigabyte.
-            let begun = offset..offset + bytes;
-            self.file.write_back(begun.clone(), std::mem::replace(&mut self.begun, begun))?;
-            offset += bytes;
-            buffer.clear();
-            self.left = self.left.saturating_sub(bytes);
-            // Where the disk sets room aside before it is written, that is less.
-            let unallocated = self.file_len.saturating_sub(self.file.allocated()?);
-            let is_all = self.left == 0;
-            (self.told)(Writing::Goes { written: bytes, left: self.left.min(unallocated), is_all })
-        };
-        for value in values {
-            if self.buffer.len() >= WRITE_BYTES {
-                flush(&mut self.buffer)?;
-            }
-            self.buffer.extend_from_slice(value.as_ref());
-        }
-        if !self.buffer.is_empty() {
-            flush(&mut self.buffer)?;
-        }
-        self.crc32c[column] = crc;
-        Ok(())
-    }
 }
 
 /// Opens the run file that a catalog entry names, and maps it. Its head is verified against the

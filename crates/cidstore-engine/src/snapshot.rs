@@ -38,6 +38,9 @@ pub struct Page {
 )]
 pub struct CursorError;
 
+/// Rows of a page for which there is room from the start: more than most lookups have.
+const ROWS_EXPECTED: usize = 16;
+
 /// First byte of a cursor.
 const CURSOR_FORM: u8 = 1;
 
@@ -117,7 +120,8 @@ impl Snapshot {
     ) -> Result<Option<Page>, QueryError> {
         let prefix = Prefix::of(pattern);
         let after = cursor.map(|cursor| decode_cursor(&prefix, cursor)).transpose()?;
-        let mut page = Page { as_of: self.as_of, records: records.then(Vec::new), ..Page::default() };
+        let rows = Vec::with_capacity(limit.min(ROWS_EXPECTED));
+        let mut page = Page { rows, as_of: self.as_of, records: records.then(Vec::new), ..Page::default() };
         let asked = self.asked(pattern)?;
         let mut matches = Matches::new(prefix.clone(), &ranges(&asked, &prefix, after.as_ref()));
         // A borrow of its own: what is lent to `Pace` must not be lent for longer than it lives.

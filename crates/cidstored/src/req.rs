@@ -40,7 +40,7 @@ const INLINE_BYTES_MAX: usize = 256 << 10;
 /// Requests taken from the socket before the mailbox is looked at again.
 const BURST: usize = 128;
 /// Longest wait without anything.
-const TICK_MS: u32 = 500;
+const TICK: Duration = Duration::from_millis(500);
 /// At the end: how long requests that had arrived may take. What then still waits is answered that it
 /// is over, which may take as long again.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -159,8 +159,15 @@ impl Req {
     /// When the socket is no more.
     pub fn run(mut self) -> Result<()> {
         let mut events = Vec::new();
+        // The socket had nothing more when it was last asked, and this thread has not used it since.
+        let mut drained = false;
+        let spin = Duration::from_micros(self.shared.config.spin_us.into());
+        let mut single = false;
         loop {
-            let ready = self.router.wait(self.mailbox.wake(), TICK_MS)?;
+            let idle_since = Instant::now();
+            let look = if single { spin } else { Duration::ZERO };
+            let ready = self.router.wait(self.mailbox.wake(), drained, look, TICK)?;
+            let soon = idle_since.elapsed() < spin;
             self.shared.pulses.beat(Organ::Req);
             if ready.woken {
                 self.mailbox.take(&mut events);
@@ -168,17 +175,23 @@ impl Req {
                     self.event(event)?;
                 }
             }
-            let mut idle = true;
+            let mut received = 0;
+            drained = false;
             for _ in 0..BURST {
-                let Some(incoming) = self.router.receive()? else { break };
-                idle = false;
+                let Some(incoming) = self.router.receive()? else {
+                    drained = true;
+                    break;
+                };
+                received += 1;
                 self.incoming(incoming)?;
                 if self.mailbox.wake().is_pending() {
                     break;
                 }
             }
+            // One request soon after the other: most likely the next one is on its way.
+            single = received == 1 && soon;
             if let Some(until) = self.finish_until
-                && (Instant::now() >= until || (idle && self.clients.nothing_under_way()))
+                && (Instant::now() >= until || (received == 0 && self.clients.nothing_under_way()))
             {
                 if self.given_up || self.clients.nothing_under_way() {
                     return Ok(());

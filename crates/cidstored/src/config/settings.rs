@@ -141,7 +141,7 @@ settings! {
     batch_bytes_max: Bytes = "16MiB", "CIDSTORE_BATCH_BYTES_MAX";
     /// How long the writer waits for more mutations before a group commit; 0 never waits.
     linger_us: u32 = "0", "CIDSTORE_LINGER_US";
-    /// While single mutations come one soon after the other: how long the writer looks for the next before it sleeps. 0 never does.
+    /// While single requests come one soon after the other: how long the daemon looks for the next before it sleeps. 0 never does.
     spin_us: u32 = "200", "CIDSTORE_SPIN_US";
     /// Mutations that wait for the writer, from requests and from pushes alike: full means 429 or back-pressure.
     writer_queue_max: usize = "16384", "CIDSTORE_WRITER_QUEUE_MAX";

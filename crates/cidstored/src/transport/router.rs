@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 use zeromq::{DONTWAIT, Message, POLLIN, SNDMORE, Socket};
 
 /// Routing frames that a request may pass through on its way (one per broker), with the delimiter.
@@ -65,32 +66,46 @@ impl Router {
         self.0.socket.lock().expect("a panic ends the process")
     }
 
-    /// Waits until there may be a request, or the wake is called.
+    /// Waits until there may be a request, or the wake is called. For as long as `look` it does
+    /// not sleep: it gives way to whoever wants the processor, and need not be woken.
     ///
     /// libzmq signals its descriptor once for what happens, and any call may take the signal away
-    /// (zmq_getsockopt(3), `ZMQ_FD`). So the socket is asked first; and who sends from another
-    /// thread calls [`Router::nudge`] after.
+    /// (zmq_getsockopt(3), `ZMQ_FD`). So the socket is asked first, unless this thread's last call was
+    /// `drained`, a [`Router::receive`] that found nothing; and who sends from another thread calls
+    /// [`Router::nudge`] after.
     ///
     /// # Errors
     /// When the socket is no more.
-    pub fn wait(&self, wake: &Wake, timeout_ms: u32) -> Result<Ready> {
-        if self.is_readable()? || wake.is_pending() {
+    pub fn wait(&self, wake: &Wake, drained: bool, look: Duration, timeout: Duration) -> Result<Ready> {
+        if wake.is_pending() || !drained && self.is_readable()? {
             return Ok(Ready { socket: true, woken: wake.is_pending() });
         }
         // SAFETY: libzmq's descriptor is open for as long as its socket, which `self` holds.
         let events = unsafe { BorrowedFd::borrow_raw(self.0.events) };
         let mut fds = [PollFd::new(&events, PollFlags::IN), PollFd::new(wake.fd(), PollFlags::IN)];
-        let timeout =
-            Timespec { tv_sec: (timeout_ms / 1000).into(), tv_nsec: (timeout_ms % 1000 * 1_000_000).into() };
-        match rustix::event::poll(&mut fds, Some(&timeout)) {
-            Ok(_) => Ok(Ready { socket: !fds[0].revents().is_empty(), woken: !fds[1].revents().is_empty() }),
-            // A signal arrived; the caller looks at its own state and comes back.
-            Err(Errno::INTR) => Ok(Ready::default()),
-            Err(errno) => {
-                let source = zeromq::Error::from_raw(errno.raw_os_error());
-                Err(TransportError { op: "wait on", at: "req".into(), source })
+        let mut poll = |timeout: Duration| {
+            let timeout = Timespec::try_from(timeout).expect("a short time");
+            match rustix::event::poll(&mut fds, Some(&timeout)) {
+                Ok(_) => {
+                    Ok(Ready { socket: !fds[0].revents().is_empty(), woken: !fds[1].revents().is_empty() })
+                }
+                // A signal arrived; the caller looks at its own state and comes back.
+                Err(Errno::INTR) => Ok(Ready::default()),
+                Err(errno) => {
+                    let source = zeromq::Error::from_raw(errno.raw_os_error());
+                    Err(TransportError { op: "wait on", at: "req".into(), source })
+                }
             }
+        };
+        let start = Instant::now();
+        while !look.is_zero() && start.elapsed() < look {
+            let ready = poll(Duration::ZERO)?;
+            if ready.socket || ready.woken {
+                return Ok(ready);
+            }
+            std::thread::yield_now();
         }
+        poll(timeout)
     }
 
     fn is_readable(&self) -> Result<bool> {

@@ -62,7 +62,10 @@ fn next(router: &Router, wake: &Wake) -> Incoming {
         if let Some(incoming) = router.receive().unwrap() {
             return incoming;
         }
-        assert!(router.wait(wake, 30_000).unwrap().socket, "no request came");
+        assert!(
+            router.wait(wake, true, Duration::ZERO, Duration::from_secs(30)).unwrap().socket,
+            "no request came"
+        );
     }
 }
 
@@ -227,9 +230,10 @@ fn replies_from_another_thread_cost_no_request() {
             })
         })
         .collect();
-    let mut received = 0;
+    let (mut received, mut drained) = (0, false);
+    let look = Duration::from_micros(100);
     while received < CLIENTS * REQUESTS {
-        let ready = router.wait(&wake, 60_000).unwrap();
+        let ready = router.wait(&wake, drained, look, Duration::from_mins(1)).unwrap();
         assert!(ready.socket || ready.woken, "slept through a request after {received}");
         if ready.woken {
             wake.clear();
@@ -238,6 +242,7 @@ fn replies_from_another_thread_cost_no_request() {
             received += 1;
             routes.send(incoming.route).unwrap();
         }
+        drained = true;
     }
     drop(routes);
     sender.join().unwrap();
