@@ -18,7 +18,8 @@ pub struct StoreOptions {
     pub memory_rows_max: usize,
     /// Runs of one tier in memory that are merged into one.
     pub memory_fan_in: usize,
-    /// Runs in memory of this size are not merged further before they are sealed.
+    /// Runs in memory of this size are not merged further before they are sealed. The writer merges them
+    /// between two groups, so that this bounds what a commit waits for.
     pub tidy_rows_max: usize,
     /// Run files of at most half of `run_rows_max` that there may be before some are merged while more
     /// of them come.
@@ -37,7 +38,7 @@ impl Default for StoreOptions {
             seal_rows: 250_000,
             memory_rows_max: 500_000,
             memory_fan_in: 8,
-            tidy_rows_max: 1 << 16,
+            tidy_rows_max: 1 << 14,
             small_files_max: 40,
             run_rows_max: 16 << 20,
         }
