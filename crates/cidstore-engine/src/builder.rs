@@ -82,6 +82,7 @@ impl Builder {
         hashes.sort_unstable();
         let triples = sort_orders(present);
         let tombstones = sort_orders(deleted);
+        let filters = Filters::of(&triples, &tombstones);
         Run {
             id,
             seqs,
@@ -91,8 +92,9 @@ impl Builder {
             metadata: texts.finish(),
             triples,
             tombstones,
-            // Filters come with the first merge, which is soon where runs are large: see `Run::with_filters`.
-            filters: Filters::default(),
+            // Nothing may come for long, and a large one is not merged before it is sealed: lookups are to
+            // skip it all the same.
+            filters,
             file: None,
         }
     }

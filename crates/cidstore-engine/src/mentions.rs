@@ -78,6 +78,9 @@ impl Cursor<'_> {
 /// Rows of a run that are looked at to learn how many of them are dead; of a smaller one all.
 const SAMPLE_ROWS: usize = 1024;
 
+/// After so many of them the pages that were mapped for them are given back: each may be one of 2 MiB.
+const RELEASE_ROWS: u128 = 64;
+
 /// What a merge would leave out of a run because of those around it, about.
 pub struct Dead {
     /// Rows that newer runs mention.
@@ -114,6 +117,11 @@ impl Dead {
             };
             let Some(row) = row else { continue };
             looked += 1;
+            if looked.is_multiple_of(RELEASE_ROWS) {
+                let older = around.older.unwrap_or_default();
+                around.newer.iter().chain(older).for_each(|run| run.release_mapped());
+                run.release_mapped();
+            }
             if let Some(newer) = mentions(around.newer, row) {
                 superseded += 1;
                 by[newer] = true;

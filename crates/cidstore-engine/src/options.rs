@@ -19,7 +19,7 @@ pub struct StoreOptions {
     /// Runs of one tier in memory that are merged into one.
     pub memory_fan_in: usize,
     /// Runs in memory of this size are not merged further before they are sealed. The writer merges them
-    /// between two groups, so that this bounds what a commit waits for.
+    /// between two groups: this bounds how long each merge holds up the next one.
     pub tidy_rows_max: usize,
     /// Run files of at most half of `run_rows_max` that there may be before some are merged while more
     /// of them come.

@@ -11,7 +11,8 @@ use std::path::Path;
 ///
 /// The page cache keeps what comes with one write in one folio, if the file system can, and a whole aligned
 /// folio of 2 MiB is mapped by one entry of the page tables (Linux: ext4 since 6.16, XFS since 5.18). A
-/// lookup reads all over the file: with pages of 4 KiB nearly each read waits for the address first.
+/// lookup reads all over the file: with pages of 4 KiB nearly each read waits for the address first. What
+/// is read again, after a reboot say, comes page by page.
 const PIECE_BYTES: u64 = 2 << 20;
 
 /// What whoever has a file written hears of it.
@@ -28,7 +29,7 @@ pub(crate) enum Writing {
         written: u64,
         /// Bytes for which it has no room on the disk yet.
         left: u64,
-        /// All of it was written.
+        /// All of it was written, but for the head.
         is_all: bool,
     },
 }
@@ -44,6 +45,7 @@ pub(crate) fn write_file(
 ) -> Result<Vec<u8>, StoreError> {
     let file = place.disk.open(path, Open::Create)?;
     file.set_len(skeleton.file_len)?;
+    let column_bytes = skeleton.columns.iter().map(|(_, extent)| extent.bytes).sum();
     let mut output = Output {
         file: &*file,
         places: &skeleton.columns,
@@ -51,7 +53,8 @@ pub(crate) fn write_file(
         buffer: Vec::with_capacity(PIECE_BYTES as usize),
         told,
         file_len: skeleton.file_len,
-        left: skeleton.file_len,
+        left: column_bytes,
+        beside: skeleton.file_len.saturating_sub(column_bytes),
         begun: 0..0,
     };
     fill(&mut output)?;
@@ -72,8 +75,10 @@ pub(crate) struct Output<'a> {
     buffer: Vec<u8>,
     told: &'a mut dyn FnMut(Writing) -> Result<(), StoreError>,
     file_len: u64,
-    /// Bytes of it that are to be written.
+    /// Bytes of columns that are to be written.
     left: u64,
+    /// Bytes of the head, and between columns.
+    beside: u64,
     /// What is on its way to the medium.
     begun: Range<u64>,
 }
@@ -121,7 +126,7 @@ impl Output<'_> {
         self.left = self.left.saturating_sub(bytes);
         // Where the disk sets room aside before it is written, that is less.
         let unallocated = self.file_len.saturating_sub(self.file.allocated()?);
-        let is_all = self.left == 0;
-        (self.told)(Writing::Goes { written: bytes, left: self.left.min(unallocated), is_all })
+        let left = (self.left + self.beside).min(unallocated);
+        (self.told)(Writing::Goes { written: bytes, left, is_all: self.left == 0 })
     }
 }

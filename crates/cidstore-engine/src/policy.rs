@@ -233,13 +233,18 @@ fn full_tier(runs: &[Candidate], fan_in: usize, t: u32, rows_max: usize) -> Opti
     None
 }
 
-/// The window of `fan_in` runs, or fewer where there are not so many, with the fewest rows.
+/// The window of `fan_in` runs, or fewer where there are not so many, with the fewest rows, among those in
+/// which no run is larger than all others: a large one is not rewritten for a few rows.
 fn cheapest(runs: &[Candidate], fan_in: usize, rows_max: usize) -> Option<Range<usize>> {
     (2..=fan_in).rev().find_map(|width| {
         let windows = (0..(runs.len() + 1).saturating_sub(width)).map(|i| i..i + width);
         let rows = |window: &Range<usize>| runs[window.clone()].iter().map(|run| run.rows).sum::<usize>();
+        let pays = |window: &Range<usize>| {
+            let largest = runs[window.clone()].iter().map(|run| run.rows).max().unwrap_or(0);
+            (2 * largest..=rows_max).contains(&rows(window))
+        };
         windows
-            .filter(|window| !runs[window.clone()].iter().any(|run| run.busy) && rows(window) <= rows_max)
+            .filter(|window| !runs[window.clone()].iter().any(|run| run.busy) && pays(window))
             .min_by_key(rows)
     })
 }
@@ -303,6 +308,29 @@ mod tests {
         let (runs, rewritten) = simulate(&vec![1; 20_000], usize::MAX, in_memory);
         assert!(runs.len() <= FAN_IN * 8, "{} runs", runs.len());
         assert!(rewritten <= 20_000 * 8, "{rewritten} rows rewritten");
+    }
+
+    #[test]
+    fn large_runs_in_memory_are_not_rewritten_for_a_few_rows() {
+        // Between two powers of the fan-in, so that the last tier is never merged as one.
+        const TIDY_ROWS_MAX: usize = 1 << 11;
+        const ROWS: usize = 31_250;
+        let tidy = |runs: &[Candidate]| {
+            let busy = |run: &Candidate| Candidate { busy: run.rows >= TIDY_ROWS_MAX, ..*run };
+            pick(&runs.iter().map(busy).collect::<Vec<_>>(), 8, TIDY_ROWS_MAX)
+        };
+        let mostly_one = [1, 1, 1, 1, 1, 1, 1, 1, 1, 2];
+        for groups in [&[1][..], &mostly_one, &[2], &[1, 2, 3], &[8], &[9], &[64], &[375, 5], &[625]] {
+            let sizes: Vec<usize> = groups.iter().copied().cycle().take(ROWS).collect();
+            let sum = |sum: &mut usize, rows: &usize| {
+                *sum += rows;
+                (*sum <= ROWS).then_some(*rows)
+            };
+            let sizes: Vec<usize> = sizes.iter().scan(0, sum).collect();
+            let (runs, rewritten) = simulate(&sizes, TIDY_ROWS_MAX, tidy);
+            assert!(rewritten <= 8 * ROWS, "groups of {groups:?}: {rewritten} rows rewritten");
+            assert!(runs.len() <= MERGE_RUNS_MAX, "groups of {groups:?}: {} runs", runs.len());
+        }
     }
 
     #[test]

@@ -169,8 +169,7 @@ fn replay(shared: &Arc<Shared>, log: &Log) -> Result<u64, StoreError> {
     let mut first_seq = start;
     let mut disk_is_full = false;
     let mut finish = |builder: &mut Builder, first: Seq, last: Seq| -> Result<(), StoreError> {
-        // Nothing may come for long, and then it is not merged: lookups are to skip it all the same.
-        let run = builder.finish(shared.list.new_id(), (first, last)).with_filters();
+        let run = builder.finish(shared.list.new_id(), (first, last));
         shared.list.publish(vec![Arc::new(run)], last);
         shared.list.tidy(shared.options.memory_fan_in, shared.options.tidy_rows_max);
         if shared.memory_weight() >= shared.options.memory_rows_max && !disk_is_full {

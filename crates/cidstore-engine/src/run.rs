@@ -115,28 +115,29 @@ pub struct Filters {
 }
 
 impl Filters {
-    /// Those of a run with these rows.
-    fn of(triples: &Rows, tombstones: &Rows) -> Self {
+    /// Those of a run with these rows, if it has enough of them.
+    pub fn of(triples: &Rows, tombstones: &Rows) -> Self {
         if triples.spo.len() + tombstones.spo.len() < FILTER_ROWS_MIN {
             return Self::default();
         }
-        let filter = |order: Order, len: usize| {
+        let filter = |order: Order, part: Range<usize>| {
             let mut hashes = Vec::new();
             for sorted in [triples.sorted(order), tombstones.sorted(order)] {
-                let mut last: Option<Key> = None;
-                for key in (0..sorted.len()).map(|at| order.key(sorted.row(at))) {
-                    if last.is_none_or(|last| last[..len] != key[..len]) {
-                        hashes.push(filter::key_hash(&key[..len]));
+                let mut last: &[u8] = &[];
+                for key in (0..sorted.len()).map(|at| &sorted.row(at)[part.clone()]) {
+                    if last != key {
+                        hashes.push(filter::key_hash(key));
+                        last = key;
                     }
-                    last = Some(key);
                 }
             }
             Column::from(filter::build(&hashes))
         };
+        // In the rows, the parts by which the orders begin stand side by side.
         Self {
-            subject: filter(Order::Spo, 32),
-            predicate_object: filter(Order::Pos, 64),
-            object: filter(Order::Osp, 32),
+            subject: filter(Order::Spo, 0..32),
+            predicate_object: filter(Order::Pos, 32..96),
+            object: filter(Order::Osp, 64..96),
         }
     }
 }
@@ -203,11 +204,6 @@ pub enum Verdict {
 }
 
 impl Run {
-    /// The same with filters, if it has enough rows for them.
-    pub fn with_filters(self) -> Self {
-        Self { filters: Filters::of(&self.triples, &self.tombstones), ..self }
-    }
-
     /// Triples and tombstones together.
     pub fn len(&self) -> usize {
         self.triples.spo.len() + self.tombstones.spo.len()
@@ -342,7 +338,7 @@ mod tests {
 
     #[test]
     fn filters_are_those_of_a_merge() {
-        let run = Arc::new(run(1000).with_filters());
+        let run = Arc::new(run(1000));
         // Tombstones stay where nobody can say whether older rows need them.
         let merge = Merge::new(std::slice::from_ref(&run), Around::bottom(false), &NEVER_STOPPED);
         let merged = merge.indexes().filters;
@@ -353,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_run_of_few_rows_has_none() {
-        let few = run(FILTER_ROWS_MIN as u64 - 1).with_filters();
+        let few = run(FILTER_ROWS_MIN as u64 - 1);
         assert!(few.filters.subject.is_empty() && few.may_mention(&Probe::of(&Pattern::ALL)));
     }
 }

@@ -213,6 +213,8 @@ fn store_options(config: &Config) -> Result<StoreOptions, Fatal> {
         batch_rows_max: config.batch_triples_max,
         seal_rows: config.promotion_threshold,
         memory_rows_max: config.promotion_threshold.saturating_mul(2),
+        // As many rows as are asked for can be sealed at once, in 64 runs.
+        tidy_rows_max: defaults.tidy_rows_max.max(config.promotion_threshold / 16),
         ..defaults
     })
 }

@@ -21,7 +21,6 @@ impl RebuildSource for Source {
     fn page(&self, after: Option<&Triple>, limit: usize) -> Result<RebuildPage, SourceError> {
         let (snapshot, touched) = (self.reader.snapshot(), &self.shared.touched);
         let cursor = after.map(Snapshot::cursor_after);
-        touched.search();
         let mut go_on = |looked: Looked| {
             touched.add(looked.places);
             true
@@ -33,7 +32,7 @@ impl RebuildSource for Source {
     fn holds(&self, hashes: &[TripleHash]) -> Result<Vec<bool>, SourceError> {
         let snapshot = self.reader.snapshot();
         let holds = |hash: &TripleHash| {
-            self.shared.touched.search();
+            self.shared.touched.by_hash(snapshot.runs_len());
             Ok(snapshot.get(hash)?.is_some())
         };
         hashes.iter().map(holds).collect()

@@ -32,8 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Places in files that may be touched between two looks. A fault maps 64 KiB around its place, and up
 /// to 2 MiB where the page cache holds the file in large folios.
 const WINDOWS_MAX: usize = 48;
-/// Windows that a lookup touches to find its first row, about, and that row.
-const WINDOWS_OF_A_SEARCH: usize = 2;
+/// Windows of a run that a lookup by hash touches: its place in the index, the row number, the row.
+const WINDOWS_BY_HASH: usize = 3;
 
 /// What readers may have mapped since the last look.
 #[derive(Default)]
@@ -55,9 +55,9 @@ impl Touched {
         self.asked.store(false, Ordering::Release);
     }
 
-    /// The first row of something was looked for.
-    pub fn search(&self) {
-        self.add(WINDOWS_OF_A_SEARCH);
+    /// A triple was looked for by its hash in so many runs.
+    pub fn by_hash(&self, runs: usize) {
+        self.add(runs * WINDOWS_BY_HASH);
     }
 
     /// So many places were looked at, of which each may be in another window.

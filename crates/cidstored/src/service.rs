@@ -148,7 +148,6 @@ impl Service {
         };
         let mut query = |pattern: &Pattern, limit: usize, cursor: Option<&[u8]>, records: bool| {
             let part = |limit: usize, cursor: Option<&[u8]>| {
-                touched.search();
                 snapshot.query_while(pattern, limit, cursor, records, &mut go_on)
             };
             match self.room().page(limit.min(rows_max), cursor, records, part) {
@@ -167,13 +166,10 @@ impl Service {
                     Err(refused) => refused,
                 }
             }
-            Command::Count { pattern } => {
-                touched.search();
-                match snapshot.count_while(pattern, &mut go_on) {
-                    Ok(count) => Read::Count { count: count?, as_of: snapshot.as_of() },
-                    Err(error) => unreadable(&error),
-                }
-            }
+            Command::Count { pattern } => match snapshot.count_while(pattern, &mut go_on) {
+                Ok(count) => Read::Count { count: count?, as_of: snapshot.as_of() },
+                Err(error) => unreadable(&error),
+            },
             Command::Lookup { key, limit, cursor } => {
                 match query(&Pattern::of_key(*key, None), *limit, cursor.as_deref(), false)? {
                     Ok(page) => Read::Values(page),
@@ -181,7 +177,7 @@ impl Service {
                 }
             }
             Command::Get { hash } => {
-                touched.search();
+                touched.by_hash(snapshot.runs_len());
                 match snapshot.get(hash) {
                     Ok(Some(record)) => Read::Triple(record.to_json(hash)),
                     Err(error) => unreadable(&error),

@@ -18,6 +18,9 @@ use cidstore_types::{Op, Triple};
 use std::collections::BTreeSet;
 use std::path::Path;
 
+/// Files of fewer rows had no filters while those of fewer than 256 have none now.
+const FORMER_FILTER_ROWS_MIN: u64 = 4096;
+
 /// What was written by this program, of this version or another one.
 const CREATED_BY: &str = concat!("cidstored ", env!("CARGO_PKG_VERSION"));
 
@@ -38,8 +41,17 @@ pub(super) fn describe_again(
     }
     let Some(lens) = lens_of_rows(look, &*file, entry)? else { return Ok(None) };
     written_by.insert(CREATED_BY.to_owned());
-    for format_version in (1..=FORMAT_VERSION).rev() {
-        let of_version = |column: ColumnId| if column.since() > format_version { 0 } else { lens[column] };
+    let is_filter = |column: ColumnId| {
+        matches!(column, ColumnId::FilterSubject | ColumnId::FilterPredicateObject | ColumnId::FilterObject)
+    };
+    let filtered: &[bool] =
+        if entry.rows + entry.tombstones < FORMER_FILTER_ROWS_MIN { &[true, false] } else { &[true] };
+    let guesses =
+        filtered.iter().flat_map(|filtered| (1..=FORMAT_VERSION).rev().map(|version| (*filtered, version)));
+    for (filtered, format_version) in guesses {
+        let of_version = |column: ColumnId| {
+            if column.since() > format_version || !filtered && is_filter(column) { 0 } else { lens[column] }
+        };
         let of_version = PerColumn::from_fn(of_version);
         let found = with_metadata(&*file, entry, of_version, &mut |lens| {
             let columns = checksums(look, &*file, entry, lens)?;

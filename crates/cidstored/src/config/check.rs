@@ -88,6 +88,9 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
         let least = WAL_SEGMENT_BYTES_MIN.show();
         return refuse(format!("{} must be at least {least}", named("wal_segment_bytes")));
     }
+    if config.spin_us > SPIN_US_CEILING {
+        return refuse(format!("{} must be at most {SPIN_US_CEILING}", named("spin_us")));
+    }
     if config.batch_triples_max > BATCH_TRIPLES_CEILING {
         return refuse(format!("{} must be at most {BATCH_TRIPLES_CEILING}", named("batch_triples_max")));
     }
@@ -111,6 +114,9 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
 
 /// Each segment is a file, of which a log as large as it may be should not have very many.
 const WAL_SEGMENT_BYTES_MIN: Bytes = Bytes(64 << 10);
+
+/// Who looks that long takes a processor, and does nothing else meanwhile.
+const SPIN_US_CEILING: u32 = 10_000;
 
 /// More than this in a batch might not fit into one record of the log, of 1 GiB.
 const BATCH_TRIPLES_CEILING: usize = 10_000_000;

@@ -54,6 +54,7 @@ fn what_is_wrong_is_named_with_its_source() {
     says(&["--message-bytes-max", "1GiB"], &[], &["message_bytes_max = 1GiB", "writer_queue_bytes_max"]);
     says(&["--http-port", "5556"], &[], &["push_port", "http_port", "5556"]);
     says(&["--req-rcvhwm", "0"], &[], &["req_rcvhwm", "at least 1"]);
+    says(&["--spin-us", "10001"], &[], &["spin_us", "at most 10000"]);
     says(&["--batch-triples-max", "10000001"], &[], &["batch_triples_max", "at most 10000000"]);
     says(&["--wal-segment-bytes", "65535"], &[], &["wal_segment_bytes = 65535", "at least 64KiB"]);
     says(&["--backlog", "3000000000"], &[], &["backlog", "at most"]);

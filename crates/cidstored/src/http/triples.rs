@@ -24,7 +24,7 @@ pub async fn triple(
     };
     let snapshot = engine.reader.snapshot();
     // A lookup may wait for the disk, where the page is not in memory.
-    shared.touched.search();
+    shared.touched.by_hash(snapshot.runs_len());
     let found = tokio::task::spawn_blocking(move || snapshot.get(&hash)).await;
     match found {
         // The store itself answered: there is no cache in front of it that could hit.
