@@ -158,8 +158,9 @@ pub enum StoreError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{}: the page at {offset} cannot be read: what the file holds (mutations {first_seq} to {last_seq}) \
-     cannot be told. Run `cidctl verify`: if it finds the file sound, restart the daemon; else stop it, and run \
-     `cidctl repair` or put the file back from a backup", path.display()
+     cannot be told until the daemon, which reads the file anew from time to time, finds it sound. Where it does \
+     not (`cidctl verify` tells why), stop it, and run `cidctl repair` or put the file back from a backup",
+    path.display()
 )]
 pub struct UnreadablePage {
     /// The run file.

@@ -38,6 +38,7 @@ mod order;
 mod output;
 mod pace;
 mod recover;
+mod reopen;
 mod room;
 mod run;
 mod sample;

@@ -145,6 +145,18 @@ impl RunList {
         self.splice(&snapshot, start..start + done.runs.len(), replacement);
     }
 
+    /// Puts a run in the place of the one that has its id: the same file, opened anew. Only the merger does
+    /// that, and while it merges nothing.
+    pub fn reopen(&self, run: Run) {
+        let claimed = self.lock();
+        assert!(!claimed.contains(&run.id), "there is one merger");
+        let snapshot = self.current.load_full();
+        let Some(at) = snapshot.runs.iter().position(|former| former.id == run.id) else {
+            unreachable!("only the merger takes runs in files out of the list")
+        };
+        self.splice(&snapshot, at..at + 1, run);
+    }
+
     /// The caller holds the lock.
     fn splice(&self, snapshot: &Snapshot, window: Range<usize>, run: Run) {
         let mut next = snapshot.clone();

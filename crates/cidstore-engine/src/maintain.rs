@@ -2,19 +2,21 @@
 
 use crate::catalog::CatalogFile;
 use crate::compaction::{self, Compaction, Pending};
-use crate::error::StoreError;
+use crate::error::{StoreError, UnreadablePage};
 use crate::garbage::{Garbage, KEPT_BYTES};
 use crate::hdf5::{Catalog, RunEntry};
 use crate::list::{Claim, RunList};
 use crate::merge::{Merge, NEVER_STOPPED};
 use crate::options::StoreOptions;
 use crate::output::Writing;
+use crate::reopen;
 use crate::room::Room;
 use crate::run::Run;
 use crate::seal::{self, RunFile};
 use cidstore_disk::Disk;
 use cidstore_types::Seq;
 use cidstore_wal::Log;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -179,7 +181,8 @@ impl Sealer {
     }
 }
 
-/// Merges run files, and removes those that nobody needs.
+/// Merges run files, removes those that nobody needs, and takes back into service those that can be read
+/// again.
 pub struct Merger {
     shared: Arc<Shared>,
     compaction: Option<Compaction>,
@@ -206,6 +209,21 @@ impl Merger {
     /// What the disk says; what could not be removed is tried again.
     pub fn tidy(&mut self) -> Result<(), StoreError> {
         self.shared.collect_garbage()
+    }
+
+    /// Run files that are out of service, since a page of them could not be read.
+    pub fn unreadable(&self) -> Vec<UnreadablePage> {
+        reopen::unreadable(&self.shared)
+    }
+
+    /// Reads such a file anew, from front to back. Where it is what was written, whatever depends on it is
+    /// answered again from then on. When that is worth another attempt is the caller's decision.
+    ///
+    /// # Errors
+    /// What is wrong with the file, or what the disk says: it stays as it is then. [`StoreError::Stopped`]
+    /// after [`MergeStop::stop`].
+    pub fn reopen(&mut self, path: &Path) -> Result<(), StoreError> {
+        reopen::reopen(&self.shared, path)
     }
 
     /// Merges run files where the policy finds some.

@@ -58,9 +58,21 @@ impl Scrubber {
                 self.current = Some(current);
                 Scrubbed { bytes: read as u64, ..Scrubbed::default() }
             }
+            // That was of a run that nobody has any more: the file is looked at as it is now.
+            Err(_) if self.is_reopened(&current.run) => {
+                self.done = current.run.number - 1;
+                Scrubbed::default()
+            }
             // One is enough: the whole file has to be repaired or put back.
             Err(_) => Scrubbed { damage: current.run.damage.get().cloned(), ..Scrubbed::default() },
         }
+    }
+
+    /// Whether the file was opened anew, for another run in the place of this one.
+    fn is_reopened(&self, former: &Arc<RunFile>) -> bool {
+        let snapshot = self.shared.list.snapshot();
+        let mut files = snapshot.runs.iter().filter_map(|run| run.file.as_ref());
+        files.any(|file| file.number == former.number && !Arc::ptr_eq(file, former))
     }
 
     /// The next file of this round that was not known to be damaged, or what is wrong with it.

@@ -19,8 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// The file of a run. Removed, by the maintainer, after it was marked obsolete and the last run
-/// that refers to it is dropped.
+/// The file of a run, as it was opened.
 pub struct RunFile {
     /// Number of the run in the catalog.
     pub number: u64,
@@ -37,6 +36,14 @@ pub struct RunFile {
     /// What was found when it was verified, if that was not what was written.
     pub(crate) damage: OnceLock<Arc<str>>,
     map: Arc<dyn Map>,
+    on_disk: Arc<OnDisk>,
+}
+
+/// A run file on the disk, which all runs share that it was opened for. Removed, by the maintainer, after it
+/// was marked obsolete and the last run that refers to it is dropped.
+struct OnDisk {
+    path: PathBuf,
+    bytes: u64,
     /// The first catalog that does not name it; 0 while the current one does.
     obsolete_since: AtomicU64,
     garbage: Arc<Garbage>,
@@ -60,11 +67,17 @@ impl RunFile {
 
     /// The catalog no longer names it.
     pub(crate) fn mark_obsolete(&self) {
-        self.obsolete_since.store(self.garbage.version(), Ordering::Release);
+        let OnDisk { obsolete_since, garbage, .. } = &*self.on_disk;
+        obsolete_since.store(garbage.version(), Ordering::Release);
+    }
+
+    /// It is the file of `former`, opened anew: it stays on the disk as long as one of the two is needed.
+    pub(crate) fn share(&mut self, former: &Self) {
+        self.on_disk = Arc::clone(&former.on_disk);
     }
 }
 
-impl Drop for RunFile {
+impl Drop for OnDisk {
     fn drop(&mut self) {
         let since = *self.obsolete_since.get_mut();
         if since > 0 {
@@ -305,8 +318,12 @@ pub(crate) fn open(place: &Place<'_>, entry: &RunEntry, id: u64) -> Result<Run, 
             columns: layout.columns,
             damage: OnceLock::new(),
             map: Arc::clone(&map),
-            obsolete_since: AtomicU64::new(0),
-            garbage: Arc::clone(place.garbage),
+            on_disk: Arc::new(OnDisk {
+                path: path.clone(),
+                bytes: entry.file_bytes,
+                obsolete_since: AtomicU64::new(0),
+                garbage: Arc::clone(place.garbage),
+            }),
         })),
     };
     let found = (run.triples.spo.len() as u64, run.tombstones.spo.len() as u64);

@@ -30,6 +30,7 @@ mod publisher;
 mod pulse;
 mod push;
 mod queue;
+mod reopening;
 mod req;
 mod resident;
 mod retry;

@@ -1,7 +1,9 @@
-//! The thread that merges run files, beside the one that seals: memory never waits for a merge.
+//! The thread that merges run files, beside the one that seals: memory never waits for a merge. It also takes
+//! files back into service of which a page could not be read, since nobody else may take any out of the list.
 
 use crate::compaction::{Cause, Sizes};
 use crate::health::Work;
+use crate::reopening::Reopening;
 use crate::retry::Retry;
 use crate::shared::Shared;
 use cidstore_engine::{Merger, Merging as Effort, Progress, Step, StoreError};
@@ -22,6 +24,8 @@ pub struct Merging {
     /// What must be, and what can wait: the one is never held up because the other fails.
     needed: Retry,
     others: Retry,
+    /// Files that are out of service.
+    reopening: Reopening,
     /// Seals, when they were last looked at, and when a file had last come.
     seals: u64,
     sealed: Instant,
@@ -45,7 +49,8 @@ impl Merging {
             let is_overdue = || told.engine().reader.stats().merges_overdue;
             told.compaction.progress(progress, &is_overdue, &|| told.health.lacks_room());
         });
-        Self { shared, merger, needed, others, seals: 0, sealed: Instant::now() }
+        let (reopening, sealed) = (Reopening::default(), Instant::now());
+        Self { shared, merger, needed, others, reopening, seals: 0, sealed }
     }
 
     /// Works until the merger is stopped.
@@ -57,6 +62,9 @@ impl Merging {
 
     /// One piece of work. Returns how long to wait for the next.
     fn work(&mut self) -> Result<Duration, Ended> {
+        // First, and whatever merging is asked for or has failed with: somebody may be waiting for an answer.
+        // Nothing but the end is an error of it.
+        self.reopening.step(&mut self.merger).map_err(|_| Ended)?;
         let unsettled = self.unsettled();
         let shared = Arc::clone(&self.shared);
         let sizes = || Sizes::of(&shared.engine().reader.stats());

@@ -1,4 +1,4 @@
-//! Damage in a run file of a running daemon is found by itself, and told.
+//! Damage in a run file of a running daemon is found by itself, and told; what is none any more, too.
 
 mod common;
 
@@ -64,4 +64,31 @@ fn no_rate_means_no_scrub() {
     let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.endpoints.pid)).unwrap();
     let names = threads.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap());
     assert!(names.into_iter().all(|name| name.trim() != "scrub"));
+}
+
+#[test]
+fn a_file_that_can_be_read_again_is_in_service_again() {
+    let place = Place::new();
+    let daemon = place.start(&["--scrub-bytes-per-second", "0"]);
+    let client = daemon.req();
+    let triples: Vec<Value> = (0..5000).map(|n| json!([cid(n), cid(n % 7), cid(n / 3)])).collect();
+    client.ok(&json!({"command": "batch_insert", "triples": triples}));
+    client.ok(&json!({"command": "checkpoint"}));
+    let path = place.dir.path().join("cidstore.h5.runs/000001.h5");
+    let bytes = std::fs::read(&path).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    // Behind the end of a file its pages are as unreadable as those of a bad sector.
+    file.set_len(64 << 10).unwrap();
+    let ask = json!({"command": "query", "s": cid(4321)});
+    assert_eq!(client.code(&ask), 500);
+    assert_eq!(status(&daemon)["status"], "degraded");
+    // It is tried at once, and in vain.
+    let stays = "a run file that could not be read stays out of service";
+    until("it is tried", || daemon.log().contains(stays).then_some(()));
+    assert_eq!(client.code(&ask), 500);
+    file.write_all_at(&bytes, 0).unwrap();
+    until("it is answered", || client.ask(&ask).get("results").map(drop));
+    assert_eq!(daemon.metric("cidstore_damaged_run_files"), 0.0);
+    assert_eq!(status(&daemon)["status"], "ok");
+    until("it is told", || daemon.log().contains("in service again").then_some(()));
 }
