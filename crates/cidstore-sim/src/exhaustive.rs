@@ -220,11 +220,12 @@ fn plans() -> Vec<(&'static str, Plan)> {
         small_files_max: 2,
         run_rows_max: 100_000,
     };
-    let plan = |start, actions| Plan { options: options.clone(), start, actions, last_cut: 0 };
+    let plan =
+        |start, actions| Plan { options: options.clone(), allocates_late: true, start, actions, last_cut: 0 };
     // No two files are merged, whatever their size: what is dead goes out of each by itself.
     let alone = |start, actions| {
         let options = StoreOptions { run_rows_max: 1, ..options.clone() };
-        Plan { options, start, actions, last_cut: 0 }
+        Plan { options, allocates_late: true, start, actions, last_cut: 0 }
     };
     let log = vec![
         commit(fsync, vec![batch(Op::Insert, 0..3), batch(Op::Insert, 3..9)]),

@@ -105,6 +105,8 @@ pub enum Start {
 pub struct Plan {
     /// Bounds and thresholds of the store.
     pub options: StoreOptions,
+    /// Files take room where they are written to, not where they only become longer.
+    pub allocates_late: bool,
     /// What is there.
     pub start: Start,
     /// What is done.
@@ -151,7 +153,9 @@ pub fn plan(seed: u64) -> Plan {
         (_, 14..) => Start::Template(random.below(TEMPLATES as u64) as usize),
         _ => Start::Template(0),
     };
-    Plan { options, start, actions, last_cut: random.next_u64() }
+    // By numbers of its own: what is drawn above stays what it was for each seed.
+    let allocates_late = Seeded(seed ^ 0xB10C_1A7E).one_in(2);
+    Plan { options, allocates_late, start, actions, last_cut: random.next_u64() }
 }
 
 fn options(random: &mut Seeded, seals: bool) -> StoreOptions {

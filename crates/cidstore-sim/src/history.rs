@@ -84,6 +84,7 @@ fn story(seed: u64, whole: Plan, failure: Failure) -> String {
         format!("seed {seed} failed: {}", shown.what),
         format!("replay: cidstore-sim --seed {seed}"),
         format!("the shortest history that fails begins with {:?}", shortest.start),
+        format!("files take room when they are written to: {}", shortest.allocates_late),
         format!("  {:?}", shortest.options),
     ];
     lines.extend(shortest.actions.iter().enumerate().map(line));
@@ -103,10 +104,10 @@ pub fn trace_of(seed: u64) -> Vec<String> {
 
 /// The actions of a seed, as text.
 pub fn describe(seed: u64) -> String {
-    let Plan { options, start, actions, last_cut } = plan(seed);
+    let Plan { options, allocates_late, start, actions, last_cut } = plan(seed);
     let line = |(i, action): (usize, &Action)| format!("{i:>3}  {action:?}\n");
     let actions: String = actions.iter().enumerate().map(line).collect();
-    format!("{start:?}\n{options:?}\n{actions}end  PowerCut({last_cut})")
+    format!("{start:?}, allocates late: {allocates_late}\n{options:?}\n{actions}end  PowerCut({last_cut})")
 }
 
 thread_local! {

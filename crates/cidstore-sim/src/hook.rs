@@ -89,6 +89,9 @@ impl File for HookFile {
     fn len(&self) -> Result<u64> {
         self.file.len()
     }
+    fn allocated(&self) -> Result<u64> {
+        self.file.allocated()
+    }
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
         self.file.read_at(buf, offset)
     }

@@ -57,6 +57,9 @@ impl World {
             sim.keep_trace(trace_lines);
         }
         sim.let_faults_outlive();
+        if plan.allocates_late {
+            sim.allocate_late();
+        }
         let tally = sim.tally();
         let mut world = Self {
             disk: HookDisk::on(sim),

@@ -5,9 +5,10 @@ use super::bytes::Bytes;
 use super::faults::{Faults, ReadFault};
 use super::seeded::Seeded;
 use crate::{DiskError, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub(super) struct Medium {
     names: Vec<NameChange>,
     pub(super) faults: Faults,
     pub(super) capacity: Option<u64>,
+    /// A file takes room where it is written to or room is set aside, not where it only becomes longer.
+    pub(super) allocates_late: bool,
     /// Handles opened before this count are of a process that died.
     pub(super) generation: u64,
 }
@@ -37,6 +40,8 @@ pub(super) struct Inode {
     forgot: bool,
     /// Other programs that have it open and locked.
     pub(super) held: u32,
+    /// Its sectors that take no room. Those behind its end mean nothing.
+    holes: BTreeSet<u64>,
 }
 
 /// A change of a file that is not synced, and the number of the operation that made it.
@@ -58,6 +63,12 @@ struct NameChange {
     dir: PathBuf,
     unset: Option<PathBuf>,
     set: Option<(PathBuf, usize)>,
+}
+
+/// Bytes on the medium of a file that is so long and has these holes.
+fn allocated(len: u64, holes: &BTreeSet<u64>) -> u64 {
+    let within = holes.iter().map(|sector| len.saturating_sub(sector * SECTOR_BYTES).min(SECTOR_BYTES));
+    len - within.sum::<u64>()
 }
 
 pub(super) fn error(op: &'static str, path: &Path, kind: ErrorKind) -> DiskError {
@@ -85,6 +96,29 @@ impl Inode {
     pub(super) fn put(&mut self, by: u64, offset: u64, bytes: &[u8]) {
         Arc::make_mut(&mut self.live).put(offset, bytes);
         self.pending.push(Pending { by, what: Write::Bytes { offset, bytes: bytes.to_owned() } });
+    }
+
+    /// Bytes that it has on the medium.
+    pub(super) fn allocated(&self) -> u64 {
+        allocated(self.live.len() as u64, &self.holes)
+    }
+
+    /// Bytes that it has on the medium if it becomes `len` long and only `taken` of it takes room, beside
+    /// what does already.
+    pub(super) fn allocated_with(&self, len: u64, taken: &Range<u64>) -> u64 {
+        allocated(len, &self.holes_with(len, taken))
+    }
+
+    /// As [`Inode::allocated_with`] says, from now on; the length is the caller's to set.
+    pub(super) fn take(&mut self, len: u64, taken: &Range<u64>) {
+        self.holes = self.holes_with(len, taken);
+    }
+
+    fn holes_with(&self, len: u64, taken: &Range<u64>) -> BTreeSet<u64> {
+        let end = (self.live.len() as u64).div_ceil(SECTOR_BYTES);
+        let former = self.holes.range(..end).copied();
+        let taken = taken.start / SECTOR_BYTES..taken.end.div_ceil(SECTOR_BYTES);
+        former.chain(end..len.div_ceil(SECTOR_BYTES)).filter(|sector| !taken.contains(sector)).collect()
     }
 
     pub(super) fn set_len(&mut self, by: u64, len: u64) {
@@ -245,12 +279,27 @@ impl Medium {
         }
     }
 
-    /// Bytes of all files.
+    /// Bytes that all files have on the medium.
     pub(super) fn used(&self) -> u64 {
-        self.live.values().map(|inode| self.inodes[*inode].live.len() as u64).sum()
+        self.live.values().map(|inode| self.inodes[*inode].allocated()).sum()
     }
 
-    pub(super) fn reserve(&mut self, op: &'static str, path: &Path, more: u64) -> Result<()> {
+    /// What of a file that becomes `len` long takes room, where `written` of it is written.
+    pub(super) fn taken(&self, len: u64, written: Range<u64>) -> Range<u64> {
+        if self.allocates_late { written } else { 0..len }
+    }
+
+    /// Whether there is room for a file that becomes `len` long, as [`Inode::allocated_with`] says.
+    pub(super) fn reserve(
+        &mut self,
+        op: &'static str,
+        path: &Path,
+        inode: usize,
+        len: u64,
+        taken: &Range<u64>,
+    ) -> Result<()> {
+        let file = &self.inodes[inode];
+        let more = file.allocated_with(len, taken).saturating_sub(file.allocated());
         match self.capacity {
             Some(capacity) if more > 0 && self.used() + more > capacity => {
                 self.faults.tally.full += 1;

@@ -26,6 +26,7 @@ use bytes::SimMap;
 use medium::{Inode, Medium, error};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -134,12 +135,18 @@ impl SimDisk {
         self.medium().faults.heal();
     }
 
-    /// Limits the bytes of all files together; `None` for no limit.
+    /// From now on a file that becomes longer takes no room before it is written to, as after `ftruncate`
+    /// on most file systems; [`File::allocate`] sets room aside as before.
+    pub fn allocate_late(&self) {
+        self.medium().allocates_late = true;
+    }
+
+    /// Limits the bytes that all files together have on the medium; `None` for no limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.medium().capacity = bytes;
     }
 
-    /// Bytes of all files together.
+    /// Bytes that all files together have on the medium.
     pub fn used(&self) -> u64 {
         self.medium().used()
     }
@@ -302,6 +309,19 @@ impl SimFile {
         Ok(medium)
     }
 
+    /// Makes it `len` long; room is set aside for `written` of it.
+    fn resize(&self, len: u64, written: Range<u64>) -> Result<()> {
+        let medium = &mut *self.of_this_process("set the length of")?;
+        let by = medium.faults.tally.operations;
+        medium.operate("set the length of", &self.path, format_args!(" to {len}"))?;
+        let taken = medium.taken(len, written);
+        medium.reserve("set the length of", &self.path, self.inode, len, &taken)?;
+        let inode = &mut medium.inodes[self.inode];
+        inode.take(len, &taken);
+        inode.set_len(by, len);
+        Ok(())
+    }
+
     fn sync(&self) -> Result<()> {
         let medium = &mut *self.of_this_process("sync")?;
         let outcome = medium.operate("sync", &self.path, format_args!(""));
@@ -325,6 +345,10 @@ impl File for SimFile {
         Ok(self.of_this_process("size")?.inodes[self.inode].live.len() as u64)
     }
 
+    fn allocated(&self) -> Result<u64> {
+        Ok(self.of_this_process("size")?.inodes[self.inode].allocated())
+    }
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
         let mut medium = self.of_this_process("read")?;
         let short = medium.operate_read("read", &self.path)?;
@@ -337,11 +361,12 @@ impl File for SimFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let medium = &mut *self.of_this_process("write")?;
         let end = offset + bytes.len() as u64;
-        let more = end.saturating_sub(medium.inodes[self.inode].live.len() as u64);
+        let len = end.max(medium.inodes[self.inode].live.len() as u64);
+        let taken = medium.taken(len, offset..end);
         let by = medium.faults.tally.operations;
         let outcome = medium
             .operate("write", &self.path, format_args!(" {offset}..{end}"))
-            .and_then(|()| medium.reserve("write", &self.path, more));
+            .and_then(|()| medium.reserve("write", &self.path, self.inode, len, &taken));
         // A write that fails has often written a part: here its first half, up to a sector's border.
         let border = (offset + bytes.len() as u64 / 2) / SECTOR_BYTES * SECTOR_BYTES;
         let part = match outcome {
@@ -349,23 +374,26 @@ impl File for SimFile {
             Err(_) => &bytes[..border.saturating_sub(offset) as usize],
         };
         if !part.is_empty() {
-            medium.inodes[self.inode].put(by, offset, part);
+            let end = offset + part.len() as u64;
+            let inode = &mut medium.inodes[self.inode];
+            let len = end.max(inode.live.len() as u64);
+            inode.take(len, &(taken.start..end.max(taken.start)));
+            inode.put(by, offset, part);
         }
         outcome
     }
 
     fn allocate(&self, len: u64) -> Result<()> {
-        if self.len()? < len { self.set_len(len) } else { Ok(()) }
+        let (longest, has_room) = {
+            let inode = &self.of_this_process("size")?.inodes[self.inode];
+            let longest = len.max(inode.live.len() as u64);
+            (longest, inode.allocated_with(longest, &(0..len)) == inode.allocated())
+        };
+        if has_room { Ok(()) } else { self.resize(longest, 0..len) }
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
-        let medium = &mut *self.of_this_process("set the length of")?;
-        let by = medium.faults.tally.operations;
-        medium.operate("set the length of", &self.path, format_args!(" to {len}"))?;
-        let more = len.saturating_sub(medium.inodes[self.inode].live.len() as u64);
-        medium.reserve("set the length of", &self.path, more)?;
-        medium.inodes[self.inode].set_len(by, len);
-        Ok(())
+        self.resize(len, 0..0)
     }
 
     fn sync_data(&self) -> Result<()> {
@@ -390,5 +418,36 @@ pub struct Holder {
 impl Drop for Holder {
     fn drop(&mut self) {
         self.disk.medium().inodes[self.inode].held -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_taken_by_what_is_written_or_set_aside() {
+        let disk = SimDisk::new();
+        disk.allocate_late();
+        disk.set_capacity(Some(5000));
+        let file = disk.open(Path::new("/a"), Open::Create).unwrap();
+        // Longer than there is room for.
+        file.set_len(10_000).unwrap();
+        let numbers = || (file.len().unwrap(), file.allocated().unwrap(), disk.used());
+        assert_eq!(numbers(), (10_000, 0, 0));
+        // A sector, however little of it is written, and once.
+        for at in [1000, 1001, 600] {
+            file.write_at(&[1], at).unwrap();
+            assert_eq!(numbers(), (10_000, 512, 512));
+        }
+        // The last one is as long as the file.
+        file.write_at(&[1], 9_999).unwrap();
+        assert_eq!(numbers(), (10_000, 512 + 272, 784));
+        file.allocate(1024).unwrap();
+        assert_eq!(numbers(), (10_000, 1024 + 272, 1296));
+        assert_eq!(disk.available_bytes(Path::new("/")).unwrap(), 5000 - 1296);
+        // There is no room for all of it; some of the first half is written.
+        assert!(file.write_at(&[2; 6000], 2048).unwrap_err().is_full());
+        assert_eq!(numbers(), (10_000, 1296 + 5 * 512, 1296 + 5 * 512));
     }
 }
