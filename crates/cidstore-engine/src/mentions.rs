@@ -117,7 +117,7 @@ impl Dead {
             };
             let Some(row) = row else { continue };
             looked += 1;
-            if looked.is_multiple_of(RELEASE_ROWS) {
+            if looked % RELEASE_ROWS == 0 {
                 let older = around.older.unwrap_or_default();
                 around.newer.iter().chain(older).for_each(|run| run.release_mapped());
                 run.release_mapped();

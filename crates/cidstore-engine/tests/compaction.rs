@@ -10,6 +10,7 @@ use cidstore_engine::{
 use cidstore_types::{Batch, Cid, Mutation, Op, Pattern, Triple};
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 const PATH: &str = "/data/cidstore.h5";
@@ -432,6 +433,49 @@ fn a_merge_is_given_up_when_room_becomes_scarce_under_it() {
         assert_eq!(bench.names(), files);
     }
     assert_eq!(bench.compact(), [(3, 600)]);
+}
+
+#[test]
+fn what_is_not_written_yet_needs_room_and_what_is_written_to_its_end_none() {
+    for allocates_late in [false, true] {
+        let disk = SimDisk::new();
+        if allocates_late {
+            disk.allocate_late();
+        }
+        let mut bench = Bench::on(disk, 1);
+        for file in 0..3 {
+            bench.file(Op::Insert, 1.0, file * 200..(file + 1) * 200);
+        }
+        let mut nonce = 1;
+        // On a copy, merges; when a byte is written, the disk has only so much left. Returns what is written.
+        let mut merge = |byte: u64, left: u64| {
+            let disk = bench.disk.fork();
+            disk.kill();
+            nonce += 1;
+            let copy = Bench::on(disk.clone(), nonce);
+            let (_, mut merger) = copy.store.maintainer().split();
+            let all = Arc::new(AtomicU64::new(0));
+            let sum = Arc::clone(&all);
+            merger.on_progress(move |progress| {
+                let Progress::Moved { written, .. } = progress else { return };
+                let before = sum.fetch_add(written, Ordering::Relaxed);
+                if (before + 1..=before + written).contains(&byte) {
+                    disk.set_capacity(Some(disk.used() + left));
+                }
+            });
+            (merger.step(Merging::Everything), all.load(Ordering::Relaxed))
+        };
+        let merged = Step::Merged { runs: 3, rows: 600 };
+        let (step, last) = merge(u64::MAX, 0);
+        assert_eq!(step.unwrap(), merged);
+        // Enough for the log, and little more: the file has its room already, or not.
+        match merge(1, RESERVE / 2 + 4096).0 {
+            Err(StoreError::NoRoomToMerge { .. }) if allocates_late => {}
+            step => assert_eq!((step.unwrap(), allocates_late), (merged, false)),
+        }
+        // Not enough for the log, but for the catalog.
+        assert_eq!(merge(last, RESERVE / 4).0.unwrap(), merged);
+    }
 }
 
 #[test]
