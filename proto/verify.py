@@ -30,7 +30,7 @@ COMMANDS = (
     "ping insert batch_insert delete batch_delete query count lookup get changes stats metrics checkpoint compact"
 ).split()
 FORMATS = "e list bin packed hex".split()
-ACTIONS = "status start pause resume rate".split()
+ACTIONS = "status start cancel pause resume rate".split()
 METADATA = ("provenance", "schema_version", "confidence")
 
 
@@ -617,7 +617,7 @@ def good_requests(binary):
     yield "changes", {"command": "changes", "since": 0}
     yield "compact", {"command": "compact"}
     yield "compact with a null action", {"command": "compact", "action": None, "bytes_per_second": "of no concern"}
-    for action in ("status", "START", "pause", "Resume"):
+    for action in ("status", "START", "Cancel", "pause", "Resume"):
         yield f"compact {action}", {"command": "compact", "action": action}
     yield "compact at no limit", {"command": "compact", "action": "rate", "bytes_per_second": 0}
     yield "compact at a rate", {"command": "compact", "action": "RATE", "bytes_per_second": U64_MAX}

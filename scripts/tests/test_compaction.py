@@ -46,12 +46,25 @@ def test_it_is_told_over_the_wire(daemon, make_client, encoding):
     assert status["merge"] is None and status["compaction"] is None and status["last"] is None
     assert client.ok("compact", action="RATE", bytes_per_second=1 << 40)["bytes_per_second"] == 1 << 40
     for fields, path in (
-        ({"action": "cancel"}, "action"),
+        ({"action": "stop"}, "action"),
         ({"action": "rate"}, "bytes_per_second"),
         ({"action": "rate", "bytes_per_second": -1}, "bytes_per_second"),
     ):
         reply = client.call("compact", **fields)
         assert reply["error_code"] == 400 and reply["error_msg"].startswith(path), reply
+
+
+def test_it_is_cancelled_over_the_wire(daemon, make_client):
+    client = make_client(daemon, "msgpack")
+    assert client.ok("compact", action="cancel")["cancelled"] is None
+    expected = load(client, range(3))
+    started = client.ok("compact", action="start")["compaction"]["started_at"]
+    status = client.ok("compact", action="Cancel")
+    assert status["compaction"] is None and status["cancelled"]["started_at"] == started
+    client.ok("compact", action="start")
+    client.ok("compact", action="resume")
+    wait_until(lambda: client.ok("compact")["last"], "the compaction is done")
+    assert sorted(stored(client)) == expected
 
 
 def test_readers_of_hdf5_keep_what_they_opened_and_then_see_less(daemon, make_client):

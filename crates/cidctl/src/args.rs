@@ -59,8 +59,9 @@ pub enum Command {
     /// Merge run files into as few as their size allows, and give the space of what is deleted back
     ///
     /// Has the daemon seal everything, starts a compaction and shows how far it is until it is done.
-    /// Ctrl-C stops watching, not the compaction. It goes on until it is done or the daemon ends; what it
-    /// had finished then stays, and it may be started again. Needs room for one more file meanwhile.
+    /// Ctrl-C stops watching, not the compaction. It goes on until it is done, is cancelled, or the daemon
+    /// ends; what it had finished then stays, and it may be started again. Needs room for one more file
+    /// meanwhile.
     Compact(Compact),
     /// Load N-Triples, or a file that `export` wrote
     ///
@@ -320,6 +321,9 @@ pub struct CompactInstead {
     /// Start a compaction and do not watch it
     #[arg(long)]
     pub start: bool,
+    /// Have the compaction under way not go on: what it has finished stays, the file that it writes is removed
+    #[arg(long)]
+    pub cancel: bool,
     /// Have all merging of run files wait; mutations go on, and are sealed
     #[arg(long)]
     pub pause: bool,

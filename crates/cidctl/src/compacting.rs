@@ -20,6 +20,8 @@ pub fn compact(config: &Config, args: &Compact, json: bool) -> Result<(), Failur
     let instead = &args.instead;
     let told = if instead.status {
         status(&mut client)?
+    } else if instead.cancel {
+        client.compact(CompactAction::Cancel)?
     } else if instead.pause {
         client.compact(CompactAction::Pause)?
     } else if instead.resume {
@@ -75,6 +77,9 @@ fn watch(client: &mut Client, started: &Value, quiet: bool, json: bool) -> Resul
         told = client.compact(CompactAction::Status)?;
     }
     meter.end();
+    if told["cancelled"]["started_at"] == *which {
+        return Err(Failure::Cancelled(cancelled(&told["cancelled"])));
+    }
     let last = &told["last"];
     if last["started_at"] != *which {
         let what = format!(
@@ -126,6 +131,14 @@ fn summary(last: &Value) -> String {
     )
 }
 
+fn cancelled(told: &Value) -> String {
+    format!(
+        "the compaction was cancelled after {:.1} s and {} merges: what it had finished stays",
+        told["seconds"].as_f64().unwrap_or_default(),
+        number(&told["merges"]),
+    )
+}
+
 /// All of it, a line for each part.
 fn shown(told: &Value) -> String {
     let mut text = String::new();
@@ -154,6 +167,9 @@ fn shown(told: &Value) -> String {
     }
     if told["last"].is_object() {
         line("last", summary(&told["last"]));
+    }
+    if told["cancelled"].is_object() {
+        line("cancelled", cancelled(&told["cancelled"]));
     }
     let pending = &told["pending"];
     if pending.is_object() {
@@ -201,6 +217,7 @@ mod tests {
             "last": {"files_before": 5, "files_after": 1, "seconds": 1.25, "file_bytes_before": 4096,
                 "file_bytes_after": 1024, "rows_before": 90, "rows_after": 30, "bytes_read": 4000,
                 "bytes_written": 1000},
+            "cancelled": {"seconds": 61.04, "merges": 3},
             "pending": {"files": 0, "rows": 0, "file_bytes": 0},
         });
         let text = shown(&told);
@@ -209,6 +226,7 @@ mod tests {
             "overdue",
             "paused (cidctl compact --resume)",
             "compacted 5 run files into 1 in 1.2 s: 4.0 KiB are 1.0 KiB now, 90 rows 30; 3.9 KiB read",
+            "cancelled   the compaction was cancelled after 61.0 s and 3 merges: what it had finished stays\n",
             "pending     nothing to gain\n",
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");

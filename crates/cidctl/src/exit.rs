@@ -14,7 +14,8 @@ Exit codes:
   4  no daemon, or no reply in time
   5  a local file or the input could not be read or written, or holds a bad line
   6  watch: part of the log is gone, changes were missed
-  7  verify: something is damaged; repair: something could not be saved";
+  7  verify: something is damaged; repair: something could not be saved
+  8  compact: it was cancelled before it was done";
 
 /// Why a command ended without success.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub enum Failure {
     Damaged,
     /// Changes are lost for good.
     Missed(String),
+    /// What was waited for will not be done, since somebody does not want it any more.
+    Cancelled(String),
     /// The reader of standard output has seen enough (`| head`): no failure, says nothing.
     ReaderGone,
 }
@@ -49,6 +52,7 @@ impl Failure {
             Self::Local(_) => 5,
             Self::Missed(_) => 6,
             Self::Damaged => 7,
+            Self::Cancelled(_) => 8,
         })
     }
 }
@@ -60,9 +64,11 @@ impl fmt::Display for Failure {
             Self::ReaderGone => f.write_str("standard output was closed"),
             Self::Damaged => f.write_str("damaged"),
             Self::Client(error) => error.fmt(f),
-            Self::Usage(text) | Self::Unreachable(text) | Self::Local(text) | Self::Missed(text) => {
-                f.write_str(text)
-            }
+            Self::Usage(text)
+            | Self::Unreachable(text)
+            | Self::Local(text)
+            | Self::Missed(text)
+            | Self::Cancelled(text) => f.write_str(text),
         }
     }
 }

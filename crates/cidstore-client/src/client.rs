@@ -43,6 +43,8 @@ pub enum CompactAction {
     Status,
     /// A compaction, of what is sealed.
     Start,
+    /// That the one that was started does not go on.
+    Cancel,
     /// That merging waits.
     Pause,
     /// That it goes on.

@@ -196,6 +196,7 @@ pub(crate) fn encode(ask: &Ask<'_>, request_id: Option<u64>, out: &mut Vec<u8>) 
             action: Some(match action {
                 CompactAction::Status => "status",
                 CompactAction::Start => "start",
+                CompactAction::Cancel => "cancel",
                 CompactAction::Pause => "pause",
                 CompactAction::Resume => "resume",
                 CompactAction::Rate(_) => "rate",

@@ -60,7 +60,8 @@ pub struct Pending {
 
 /// A compaction that has begun.
 pub(crate) struct Compaction {
-    /// Run files with mutations up to this one belong to it.
+    /// Run files with mutations up to this one belong to it, also those that have newer ones since: what must
+    /// be merged meanwhile may take some of its files together with later ones.
     upto: Seq,
     /// In this pass, windows behind this mutation are next.
     after: Seq,
@@ -136,9 +137,9 @@ pub(crate) fn pending(shared: &Shared) -> Result<Pending, StoreError> {
     Ok(pending)
 }
 
-/// The run files with mutations up to that one.
+/// The run files that have mutations up to that one.
 fn files(snapshot: &Snapshot, upto: Seq) -> &[Arc<Run>] {
-    let others = |run: &Arc<Run>| run.in_memory() || run.seqs.1 > upto;
+    let others = |run: &Arc<Run>| run.in_memory() || run.seqs.0 > upto;
     &snapshot.runs[..snapshot.runs.iter().position(others).unwrap_or(snapshot.runs.len())]
 }
 

@@ -63,6 +63,9 @@ pub enum StoreError {
     /// A merge was asked to stop. Nothing has changed.
     #[error("stopped before it was complete; nothing has changed")]
     Stopped,
+    /// A merge was given up, since what it was for is not wanted any more. Nothing has changed.
+    #[error("given up before it was complete, since nobody wants it any more; nothing has changed")]
+    GivenUp,
     /// A merge may not begin, or go on: it would take the disk's last room.
     #[error(
         "no room in {} to merge run files: {available} bytes are available and {needed} needed, for the result \

@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) rows_written: AtomicU64,
     /// No merge of files is wanted any more.
     pub(crate) stop_merging: AtomicBool,
+    /// The merge of files that is under way is not wanted any more.
+    pub(crate) give_up: AtomicBool,
     /// What of it there is still decides what a repair could bring back.
     pub(crate) log: Log,
 }
@@ -195,6 +197,12 @@ impl Merger {
         self.told = Box::new(told);
     }
 
+    /// Forgets the compaction that has begun, if one has: the next one begins anew, with the files that there
+    /// are then.
+    pub fn forget_compaction(&mut self) {
+        self.compaction = None;
+    }
+
     /// What a compaction would rewrite if it began now, by a sample of the rows.
     ///
     /// # Errors
@@ -229,11 +237,14 @@ impl Merger {
     /// Merges run files where the policy finds some.
     ///
     /// # Errors
-    /// As [`Sealer::step`]; [`StoreError::Stopped`] after [`MergeStop::stop`]; [`StoreError::NoRoomToMerge`]
-    /// where nothing is merged for lack of room, and where room became scarce while a file was written.
+    /// As [`Sealer::step`]; [`StoreError::Stopped`] after [`MergeStop::stop`]; [`StoreError::GivenUp`] after
+    /// [`MergeStop::give_up`]; [`StoreError::NoRoomToMerge`] where nothing is merged for lack of room, and
+    /// where room became scarce while a file was written.
     pub fn step(&mut self, merging: Merging) -> Result<Step, StoreError> {
         let shared = Arc::clone(&self.shared);
         shared.refuse_if_stopped()?;
+        // That was for a step before.
+        shared.give_up.store(false, Ordering::Release);
         // A file that cannot be removed is no reason not to merge others.
         let removed = shared.collect_garbage();
         let claim = match self.claim(merging, &shared.room()?) {
@@ -290,7 +301,7 @@ impl Merger {
     }
 }
 
-/// Stops a [`Merger`] for good, soon and without a trace: its merge can be made again another time.
+/// Stops a [`Merger`], soon and without a trace: its merge can be made again another time.
 pub struct MergeStop {
     shared: Arc<Shared>,
 }
@@ -299,6 +310,12 @@ impl MergeStop {
     /// Has the step under way, and every later one, fail with [`StoreError::Stopped`].
     pub fn stop(&self) {
         self.shared.stop_merging.store(true, Ordering::Release);
+    }
+
+    /// Has the step under way fail with [`StoreError::GivenUp`] at the next piece that it reads or writes, if
+    /// there is one, and no later step. For who hears of its [`Progress`].
+    pub fn give_up(&self) {
+        self.shared.give_up.store(true, Ordering::Release);
     }
 }
 
@@ -358,7 +375,12 @@ impl Shared {
             rows: claim.runs.iter().map(|run| run.len() as u64).sum(),
             bytes: merged * 2 + asked.iter().map(bytes).sum::<u64>(),
         });
-        let go_on = || if stop.load(Ordering::Acquire) { Err(StoreError::Stopped) } else { Ok(()) };
+        let go_on = || match () {
+            () if stop.load(Ordering::Acquire) => Err(StoreError::Stopped),
+            // What is sealed from memory is always wanted.
+            () if merged > 0 && self.give_up.load(Ordering::Acquire) => Err(StoreError::GivenUp),
+            () => Ok(()),
+        };
         // A merge gives its result new checksums: what is damaged must not get one, nor have a say in it.
         // And what is read here from front to back need not be read from all over by the merge.
         for file in asked.iter().chain(files()) {

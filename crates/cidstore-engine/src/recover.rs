@@ -103,6 +103,7 @@ pub(crate) fn open(
         catalog: Mutex::new(catalog),
         rows_written: AtomicU64::new(0),
         stop_merging: AtomicBool::new(false),
+        give_up: AtomicBool::new(false),
         log: log.clone(),
     });
     let replayed = replay(&shared, &log)?;

@@ -369,6 +369,27 @@ fn where_room_is_scarce_what_fits_is_merged() {
 }
 
 #[test]
+fn what_is_merged_with_later_files_meanwhile_still_belongs_to_it() {
+    let mut bench = Bench::new();
+    for rows in [0..1000, 1000..1400, 1400..1500, 1500..1600] {
+        bench.file(Op::Insert, 1.0, rows);
+    }
+    let (_, mut merger) = bench.store.maintainer().split();
+    // It begins, and waits.
+    bench.leave(RESERVE);
+    assert!(matches!(merger.step(Merging::Everything), Err(StoreError::NoRoomToMerge { .. })));
+    bench.disk.set_capacity(None);
+    bench.file(Op::Insert, 1.0, 1600..1700);
+    assert_eq!(merger.step(Merging::Settling).unwrap(), Step::Merged { runs: 3, rows: 300 });
+    // One that comes after that is no affair of it.
+    bench.file(Op::Insert, 1.0, 1700..1701);
+    assert_eq!(steps(&mut merger), [(2, 700)]);
+    assert_eq!(bench.files(), [(1000, 0), (700, 0), (1, 0)]);
+    drop(merger);
+    bench.holds((0..1701).map(|n| (n, 1.0)));
+}
+
+#[test]
 fn what_is_dead_needs_no_room() {
     // Merging what is worn, and compacting what no other file fits beside.
     for (merging, rows, others) in [(Merging::Settling, 600, 0), (Merging::Everything, FULL, FULL)] {
@@ -388,6 +409,42 @@ fn what_is_dead_needs_no_room() {
         drop(merger);
         bench.holds((rows - 50..rows + others).map(|n| (n, 1.0)));
     }
+}
+
+#[test]
+fn a_merge_that_is_given_up_leaves_nothing_and_what_began_is_forgotten() {
+    let mut bench = Bench::new();
+    for file in 0..3 {
+        bench.file(Op::Insert, 1.0, file * 200..(file + 1) * 200);
+    }
+    let files = bench.names();
+    let (_, mut merger) = bench.store.maintainer().split();
+    // At every piece in turn.
+    for piece in 0..1000 {
+        let (stop, mut pieces) = (merger.stopper(), 0);
+        merger.on_progress(move |_| {
+            if pieces == piece {
+                stop.give_up();
+            }
+            pieces += 1;
+        });
+        let step = merger.step(Merging::Everything);
+        if let Ok(step) = step {
+            assert!(piece > 10, "only {piece} pieces");
+            assert_eq!(step, Step::Merged { runs: 3, rows: 600 });
+            break;
+        }
+        assert!(matches!(step, Err(StoreError::GivenUp)), "{step:?}");
+        assert_eq!(bench.names(), files, "at piece {piece}");
+    }
+    assert_eq!(bench.names(), bench.named());
+    merger.on_progress(|_| ());
+    // A file that has come since is of the next one.
+    bench.file(Op::Insert, 1.0, 600..700);
+    merger.forget_compaction();
+    assert_eq!(steps(&mut merger), [(2, 700)]);
+    drop(merger);
+    bench.holds((0..700).map(|n| (n, 1.0)));
 }
 
 #[test]

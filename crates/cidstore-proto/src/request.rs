@@ -112,6 +112,8 @@ pub enum CompactAction {
     Status,
     /// A compaction.
     Start,
+    /// That the one that was started does not go on.
+    Cancel,
     /// That it waits.
     Pause,
     /// That it goes on.
@@ -122,13 +124,14 @@ pub enum CompactAction {
 
 impl CompactAction {
     /// The names of all of them on the wire.
-    pub const NAMES: [&str; 5] = ["status", "start", "pause", "resume", "rate"];
+    pub const NAMES: [&str; 6] = ["status", "start", "cancel", "pause", "resume", "rate"];
 
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Self::Status => "status",
             Self::Start => "start",
+            Self::Cancel => "cancel",
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Rate(_) => "rate",

@@ -130,6 +130,10 @@ struct State {
     merge: Option<Merge>,
     started: Option<Started>,
     last: Option<Map<String, Value>>,
+    /// The last one that was cancelled.
+    cancelled: Option<Map<String, Value>>,
+    /// One was cancelled, and who merges does not know yet: what it does for a compaction is in vain.
+    is_in_vain: bool,
     /// What was pending, and with which files.
     pending: Option<(Sizes, Pending)>,
     /// Somebody wants to know what is pending.
@@ -172,6 +176,12 @@ impl Compaction {
                 };
                 state.started.get_or_insert_with(started);
             }
+            CompactAction::Cancel => {
+                if let Some(started) = state.started.take() {
+                    state.cancelled = Some(started.report(started.since.elapsed()));
+                    state.is_in_vain = true;
+                }
+            }
             CompactAction::Pause => state.paused = true,
             CompactAction::Resume => {
                 (state.paused, state.in_spite) = (false, 0);
@@ -202,6 +212,11 @@ impl Compaction {
         self.lock().started.is_some()
     }
 
+    /// Whether one was cancelled since this was last asked, so that its scope is to be forgotten.
+    pub fn takes_cancel(&self) -> bool {
+        std::mem::take(&mut self.lock().is_in_vain)
+    }
+
     /// Whether a merge is under way, be it that it waits.
     pub fn is_merging(&self) -> bool {
         self.lock().merge.is_some()
@@ -224,15 +239,19 @@ impl Compaction {
         // One that was through before it came to wait has nothing to do with a pause that came meanwhile.
         let in_spite = state.merge.take().is_some_and(|merge| merge.in_spite) && merged;
         state.in_spite += u64::from(in_spite);
-        if let (true, Cause::Compaction, Some(started)) = (merged, state.cause, &mut state.started) {
+        if let (true, Some(started)) = (merged, state.compacting()) {
             started.merges += 1;
         }
         in_spite && state.in_spite == 1
     }
 
-    /// The compaction is done; these are the sizes now. Tells what it did.
+    /// The compaction is done; these are the sizes now. Tells what it did, unless it was cancelled: then one
+    /// that was started since has yet to begin.
     pub fn done(&self, sizes: Sizes) -> Option<Value> {
         let mut state = self.lock();
+        if state.is_in_vain {
+            return None;
+        }
         let started = state.started.take()?;
         let mut last = started.report(started.since.elapsed());
         last.insert("files_after".into(), sizes.files.into());
@@ -261,8 +280,14 @@ impl Compaction {
 
     /// What the merge under way tells. Takes as long as pause and rate have it wait, unless `is_overdue`. A
     /// file that is half written holds room: where the daemon lacks some it does not wait with it for long,
-    /// so that the engine looks at what there is, and may give it up.
-    pub fn progress(&self, progress: Progress, is_overdue: &dyn Fn() -> bool, lacks_room: &dyn Fn() -> bool) {
+    /// so that the engine looks at what there is, and may give it up. Returns whether the merge is wanted: not
+    /// where it is for a compaction that was cancelled.
+    pub fn progress(
+        &self,
+        progress: Progress,
+        is_overdue: &dyn Fn() -> bool,
+        lacks_room: &dyn Fn() -> bool,
+    ) -> bool {
         let holds_room = matches!(progress, Progress::Moved { written: 1.., .. });
         let mut waited = false;
         let mut state = self.lock();
@@ -277,7 +302,7 @@ impl Compaction {
                 if let Some(merge) = &mut state.merge {
                     merge.done += read + written;
                 }
-                if let (Cause::Compaction, Some(started)) = (state.cause, &mut state.started) {
+                if let Some(started) = state.compacting() {
                     started.read += read;
                     started.written += written;
                 }
@@ -287,6 +312,9 @@ impl Compaction {
         let now = Instant::now();
         let from = state.paid.map_or(now, |paid| paid.max(now.checked_sub(CREDIT).unwrap_or(now)));
         loop {
+            if state.cause == Cause::Compaction && state.is_in_vain {
+                return false;
+            }
             let now = Instant::now();
             // By the rate as it is now: it may change while this waits.
             let due = match state.rate {
@@ -303,7 +331,7 @@ impl Compaction {
                     merge.in_spite |= in_spite;
                 }
                 state.paid = Some(due.min(now + CREDIT));
-                return;
+                return true;
             }
             let woken = self.changed.wait_timeout(state, wait.min(LOOK_EVERY));
             state = woken.expect("a panic ends the process").0;
@@ -354,6 +382,11 @@ impl Compaction {
 }
 
 impl State {
+    /// The compaction that what is merged now is for.
+    fn compacting(&mut self) -> Option<&mut Started> {
+        self.started.as_mut().filter(|_| self.cause == Cause::Compaction && !self.is_in_vain)
+    }
+
     /// Everything, with run files of these sizes.
     fn report(&self, sizes: Sizes) -> Map<String, Value> {
         let state = self;
@@ -388,6 +421,7 @@ impl State {
             "merge": merge,
             "compaction": state.started.map(|started| started.report(started.since.elapsed())),
             "last": state.last,
+            "cancelled": state.cancelled,
             "pending": pending,
         }) else {
             unreachable!("a map was written")
@@ -408,7 +442,9 @@ mod tests {
     /// Somebody who moves bytes, and whether he is through.
     fn mover(compaction: &Arc<Compaction>, overdue: bool) -> std::thread::JoinHandle<()> {
         let compaction = Arc::clone(compaction);
-        std::thread::spawn(move || compaction.progress(MOVED, &|| overdue, &|| false))
+        std::thread::spawn(move || {
+            compaction.progress(MOVED, &|| overdue, &|| false);
+        })
     }
 
     fn act(compaction: &Compaction, action: CompactAction) {
@@ -567,5 +603,48 @@ mod tests {
         assert_eq!((&shown["state"], &shown["compaction"]), (&json!("idle"), &Value::Null));
         assert_eq!(shown["pending"]["files"], 0);
         assert_eq!(status(&compaction, sizes(2))["pending"], Value::Null, "of other files nothing is known");
+    }
+
+    #[test]
+    fn a_cancelled_one_ends_its_merge_and_is_none_and_the_next_begins_anew() {
+        let compaction = Arc::new(Compaction::new(0));
+        act(&compaction, CompactAction::Cancel);
+        assert!(!compaction.takes_cancel(), "there was none");
+        act(&compaction, CompactAction::Start);
+        act(&compaction, CompactAction::Pause);
+        compaction.begin(Cause::Compaction);
+        compaction.progress(Progress::Begun { runs: 9, rows: 10, bytes: 5000 }, &|| true, &|| false);
+        let (inner, (about_to_wait, waits)) = (Arc::clone(&compaction), channel());
+        let merging = std::thread::spawn(move || {
+            let is_overdue = || {
+                let _ = about_to_wait.send(());
+                false
+            };
+            inner.progress(MOVED, &is_overdue, &|| false)
+        });
+        waits.recv().unwrap();
+        let shown = compaction.act(CompactAction::Cancel, Sizes::default());
+        assert!(!merging.join().unwrap(), "it goes on");
+        assert_eq!((&shown["compaction"], &shown["last"]), (&Value::Null, &Value::Null), "{shown:?}");
+        assert_eq!(shown["cancelled"]["bytes_read"], 600);
+        // Started anew before who merges has heard of it: what it was at is not done for that one.
+        let again = compaction.act(CompactAction::Start, Sizes::default());
+        assert!(!compaction.progress(MOVED, &|| false, &|| false));
+        compaction.step_ended(true);
+        assert!(compaction.done(Sizes::default()).is_none());
+        let shown = status(&compaction, Sizes::default());
+        for (name, value) in [("started_at", &again["compaction"]["started_at"]), ("merges", &json!(0))] {
+            assert_eq!(shown["compaction"][name], *value, "{name} of {shown:?}");
+        }
+        assert_eq!(shown["compaction"]["bytes_read"], 0);
+        assert!(compaction.takes_cancel() && !compaction.takes_cancel(), "told once");
+        act(&compaction, CompactAction::Resume);
+        assert!(compaction.progress(MOVED, &|| false, &|| false));
+        assert!(compaction.done(Sizes::default()).is_some());
+        // What must be merged goes on, whatever is cancelled.
+        act(&compaction, CompactAction::Start);
+        compaction.begin(Cause::Needed);
+        act(&compaction, CompactAction::Cancel);
+        assert!(compaction.progress(MOVED, &|| false, &|| false));
     }
 }

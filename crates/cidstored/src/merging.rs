@@ -40,14 +40,16 @@ impl Merging {
     pub fn new(shared: Arc<Shared>, mut merger: Merger) -> Self {
         let retry = |work| Retry::new(work, Arc::clone(&shared));
         let (needed, others) = (retry(Work::Merge), retry(Work::Compact));
-        let told = Arc::clone(&shared);
+        let (told, stop) = (Arc::clone(&shared), merger.stopper());
         merger.on_progress(move |progress| {
             if let Progress::Moved { read, written } = progress {
                 told.metrics.merge_read_bytes_total.add(read);
                 told.metrics.merge_written_bytes_total.add(written);
             }
             let is_overdue = || told.engine().reader.stats().merges_overdue;
-            told.compaction.progress(progress, &is_overdue, &|| told.health.lacks_room());
+            if !told.compaction.progress(progress, &is_overdue, &|| told.health.lacks_room()) {
+                stop.give_up();
+            }
         });
         let (reopening, sealed) = (Reopening::default(), Instant::now());
         Self { shared, merger, needed, others, reopening, seals: 0, sealed }
@@ -69,6 +71,10 @@ impl Merging {
         let shared = Arc::clone(&self.shared);
         let sizes = || Sizes::of(&shared.engine().reader.stats());
         let merging = &shared.compaction;
+        if merging.takes_cancel() {
+            self.merger.forget_compaction();
+            self.others.begin_anew();
+        }
         if merging.is_paused() && !shared.stop.is_wanted() && !sizes().overdue {
             self.others.forget();
             self.attempt(Effort::Needed, |merging| merging.merger.tidy())?;
@@ -137,6 +143,7 @@ impl Merging {
                 Ok(Some(done))
             }
             Err(StoreError::Stopped) => Err(Ended),
+            Err(StoreError::GivenUp) => Ok(None),
             Err(_) if self.shared.stop.is_wanted() => Err(Ended),
             Err(error) => {
                 self.retry(effort).after(&error, Instant::now());
@@ -189,6 +196,36 @@ mod tests {
         let batch = Mutation::Batch(Batch::new(Op::Insert, 1.0, rows.map(row).collect()));
         store.commit(&[batch], Durability::Os).unwrap().remove(0).unwrap();
         store.maintainer().checkpoint().unwrap();
+    }
+
+    #[test]
+    fn one_that_waits_for_room_can_be_cancelled_and_the_next_does_not_wait() {
+        let disk = SimDisk::new();
+        let options = StoreOptions { segment_bytes: 64 << 10, ..StoreOptions::default() };
+        let path = Path::new("/data/store.h5");
+        let (mut store, _) = Store::open(Arc::new(disk.clone()), path, options).unwrap();
+        let shared = Arc::new(Shared::new(Config::default()));
+        assert!(shared.engine.set(Engine { reader: store.reader(), log: store.log() }).is_ok());
+        let mut merging = Merging::new(Arc::clone(&shared), store.maintainer().split().1);
+        file(&mut store, 0..200);
+        file(&mut store, 200..400);
+        let act = |action| shared.compaction.act(action, Sizes::default());
+        act(CompactAction::Start);
+        disk.set_capacity(Some(disk.used()));
+        assert_eq!(merging.work().unwrap(), IDLE);
+        // For long.
+        while merging.others.after(&"no room", Instant::now()) < Duration::from_secs(64) {}
+        assert!(shared.health.trouble(Work::Compact).is_some());
+        act(CompactAction::Cancel);
+        merging.work().unwrap();
+        assert_eq!(shared.health.trouble(Work::Compact), None);
+        assert!(!shared.compaction.is_started());
+        disk.set_capacity(None);
+        // Not of the one that was cancelled.
+        file(&mut store, 400..500);
+        act(CompactAction::Start);
+        assert_eq!(merging.work().unwrap(), Duration::ZERO);
+        assert_eq!(store.reader().stats().file_runs, 1);
     }
 
     #[test]

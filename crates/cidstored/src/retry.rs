@@ -53,6 +53,12 @@ impl Retry {
         }
     }
 
+    /// What is tried from now on is something else: nothing is known of it.
+    pub fn begin_anew(&mut self) {
+        (self.pause, self.due, self.told) = (PAUSE_MIN, None, None);
+        self.forget();
+    }
+
     /// It is not asked for any more, so that a failure says nothing; that it would succeed neither.
     pub fn forget(&mut self) {
         self.shared.health.set_trouble(self.work, None);

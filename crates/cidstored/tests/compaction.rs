@@ -181,6 +181,49 @@ fn it_waits_in_the_middle_of_a_file_and_goes_on_and_mutations_do_not_wait() {
 }
 
 #[test]
+fn it_is_cancelled_where_it_waits_and_started_anew() {
+    let place = Place::new();
+    let daemon = place.start(&[]);
+    let client = daemon.req();
+    // None is going on.
+    let shown = compact(&client, "cancel");
+    assert_eq!((&shown["state"], &shown["cancelled"]), (&json!("idle"), &Value::Null), "{shown}");
+    files(&client, 4);
+    let files = names(&place);
+    // Before it has begun.
+    let started = compact(&client, "start");
+    let shown = compact(&client, "cancel");
+    assert_eq!(shown["cancelled"]["started_at"], started["compaction"]["started_at"], "{shown}");
+    // In the middle of a file, which takes years at this rate. It pauses, since else the daemon would merge the
+    // same files by itself.
+    rate(&client, 1);
+    let started = compact(&client, "start");
+    compact(&client, "resume");
+    until("it has begun", || {
+        (compact(&client, "status")["merge"]["bytes_done"].as_u64() > Some(0)).then_some(())
+    });
+    compact(&client, "pause");
+    let shown = compact(&client, "cancel");
+    let cancelled = &shown["cancelled"];
+    assert_eq!(
+        (&shown["compaction"], &cancelled["started_at"]),
+        (&Value::Null, &started["compaction"]["started_at"]),
+        "{shown}"
+    );
+    assert!(cancelled["bytes_read"].as_u64() > Some(0), "{shown}");
+    until("it has ended", || compact(&client, "status")["merge"].is_null().then_some(()));
+    assert_eq!(names(&place), files);
+    assert_eq!(daemon.metric("cidstore_compaction_running"), 0.0);
+    assert_eq!(check(&daemon, "merging").0, "ok");
+    rate(&client, 0);
+    compact(&client, "start");
+    compact(&client, "resume");
+    let shown = done(&client);
+    assert_eq!((&shown["last"]["files_after"], &shown["last"]["merges"]), (&json!(1), &json!(1)), "{shown}");
+    assert_eq!(client.count(), rows_of(4));
+}
+
+#[test]
 fn a_pause_does_not_let_small_files_gather_without_end() {
     let place = Place::new();
     let daemon = place.start(&[]);

@@ -54,11 +54,28 @@ fn it_is_started_and_watched_until_it_is_done() {
 }
 
 #[test]
+fn who_watches_is_told_that_it_was_cancelled() {
+    let daemon = Daemon::start();
+    files(&daemon);
+    let idle = &daemon.json(&["compact", "--cancel"])[0];
+    assert_eq!((&idle["compaction"], &idle["cancelled"]), (&Value::Null, &Value::Null), "{idle}");
+    // Merging waits, so that it cannot be done before.
+    let (mut watching, mut said) = watcher(&daemon);
+    let shown = daemon.run(&["compact", "--cancel"]);
+    assert!(shown.code == 0 && shown.out.contains("cancelled   the compaction was"), "{shown:?}");
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    assert_eq!(watching.wait().unwrap().code(), Some(8), "{rest}");
+    assert!(rest.contains("cancelled after"), "{rest}");
+}
+
+#[test]
 fn what_does_not_go_together_is_wrong_usage() {
     let daemon = Daemon::start();
     for args in [
         &["compact", "--status", "--start"][..],
         &["compact", "--pause", "--rate", "1MiB"],
+        &["compact", "--cancel", "--start"],
         &["compact", "--rate", "-1"],
         &["compact", "--rate", "fast"],
     ] {

@@ -332,6 +332,7 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
         Ok(match &*name.to_ascii_lowercase() {
             "status" => CompactAction::Status,
             "start" => CompactAction::Start,
+            "cancel" => CompactAction::Cancel,
             "pause" => CompactAction::Pause,
             "resume" => CompactAction::Resume,
             "rate" => CompactAction::Rate(self.bytes_per_second()?),

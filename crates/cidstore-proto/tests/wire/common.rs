@@ -88,7 +88,13 @@ fn patterns() -> impl Strategy<Value = Pattern> {
 }
 
 fn compact_actions() -> impl Strategy<Value = CompactAction> {
-    let named = [CompactAction::Status, CompactAction::Start, CompactAction::Pause, CompactAction::Resume];
+    let named = [
+        CompactAction::Status,
+        CompactAction::Start,
+        CompactAction::Cancel,
+        CompactAction::Pause,
+        CompactAction::Resume,
+    ];
     prop_oneof![prop::sample::select(named.to_vec()), any::<u64>().prop_map(CompactAction::Rate)]
 }
 
