@@ -117,6 +117,8 @@ struct Merge {
     total: u64,
     /// It began, or went on, in spite of a pause.
     in_spite: bool,
+    /// It does not wait, as it did before the daemon was seen to lack room.
+    gives_way: bool,
 }
 
 #[derive(Default)]
@@ -279,8 +281,8 @@ impl Compaction {
     }
 
     /// What the merge under way tells. Takes as long as pause and rate have it wait, unless `is_overdue`. A
-    /// file that is half written holds room: where the daemon lacks some it does not wait with it for long,
-    /// so that the engine looks at what there is, and may give it up. Returns whether the merge is wanted: not
+    /// file that is half written holds room: where the daemon lacks some it waits with the first piece only,
+    /// and not for long, so that the engine looks at what there is, and may give it up. Returns whether the merge is wanted: not
     /// where it is for a compaction that was cancelled.
     pub fn progress(
         &self,
@@ -289,13 +291,22 @@ impl Compaction {
         lacks_room: &dyn Fn() -> bool,
     ) -> bool {
         let holds_room = matches!(progress, Progress::Moved { written: 1.., .. });
-        let mut waited = false;
         let mut state = self.lock();
+        // A piece goes on at once where the one before it did not have to wait any longer.
+        let mut waited = state.merge.as_ref().is_some_and(|merge| merge.gives_way);
         let bytes = match progress {
             Progress::Begun { runs, rows, bytes } => {
                 let (cause, since) = (state.cause, Instant::now());
-                state.merge =
-                    Some(Merge { cause, since, files: runs, rows, done: 0, total: bytes, in_spite: false });
+                state.merge = Some(Merge {
+                    cause,
+                    since,
+                    files: runs,
+                    rows,
+                    done: 0,
+                    total: bytes,
+                    in_spite: false,
+                    gives_way: false,
+                });
                 0
             }
             Progress::Moved { read, written } => {
@@ -323,12 +334,14 @@ impl Compaction {
             };
             let wait = if state.paused { LOOK_EVERY } else { due.saturating_duration_since(now) };
             let free = state.ended || wait.is_zero();
-            // Only after a wait: what the daemon lacks may have become free without its knowing.
+            // Only after a wait: what the daemon lacks may have become free without its knowing. Then the file
+            // is finished, and the sooner the better: it holds the room of what it is made of, too.
             let gives_way = waited && holds_room && lacks_room();
             if free || gives_way || is_overdue() {
                 let in_spite = state.paused && !free && !gives_way;
                 if let Some(merge) = &mut state.merge {
                     merge.in_spite |= in_spite;
+                    merge.gives_way = gives_way;
                 }
                 state.paid = Some(due.min(now + CREDIT));
                 return true;
@@ -434,7 +447,7 @@ impl State {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::sync::mpsc::channel;
 
     const MOVED: Progress = Progress::Moved { read: 600, written: 400 };
@@ -509,6 +522,30 @@ mod tests {
         act(&compaction, CompactAction::Pause);
         compaction.progress(MOVED, &|| false, &|| true);
         assert!(!compaction.step_ended(true), "that is not in spite of the pause");
+        // It waits once, not with each piece, as long as the daemon lacks room.
+        compaction.progress(Progress::Begun { runs: 9, rows: 10, bytes: 5000 }, &|| true, &|| true);
+        let start = Instant::now();
+        let asked = AtomicU64::new(0);
+        let lacks_room = || asked.fetch_add(1, Ordering::SeqCst) < 20;
+        while asked.load(Ordering::SeqCst) < 20 {
+            compaction.progress(MOVED, &|| false, &lacks_room);
+        }
+        let took = start.elapsed();
+        assert!(LOOK_EVERY <= took && took < 10 * LOOK_EVERY, "{took:?}");
+        // There is room again: it waits.
+        let (inner, (about_to_wait, waits)) = (Arc::clone(&compaction), channel());
+        let waiting = std::thread::spawn(move || {
+            let is_overdue = || {
+                let _ = about_to_wait.send(());
+                false
+            };
+            inner.progress(MOVED, &is_overdue, &|| false)
+        });
+        waits.recv().unwrap();
+        waits.recv().unwrap();
+        act(&compaction, CompactAction::Resume);
+        assert!(waiting.join().unwrap());
+        act(&compaction, CompactAction::Pause);
         // What is only read holds no room.
         let (inner, (about_to_wait, waits)) = (Arc::clone(&compaction), channel());
         let reading = std::thread::spawn(move || {
