@@ -8,7 +8,9 @@
 //! store that is compact the first one is, which looks at a sample of the rows and writes nothing.
 //!
 //! Where the disk has little room it takes what fits, and what is dead counts for nothing there. A pass in
-//! which nothing fits is an error, and no end: it is tried again.
+//! which nothing fits is an error, and no end: it is tried again. What fits is an estimate, though, where it counts
+//! on what is dead, and how large a result is gets known when all of its window was read. So it is remembered what
+//! did not fit after all, and that is not read again until there is as much room as it needs.
 //!
 //! A store may be too large for one merge. A window is then merged with an eye on the files around it:
 //! rows that a newer one mentions are left out, and tombstones for which no older one has anything.
@@ -69,13 +71,39 @@ pub(crate) struct Compaction {
     changed: bool,
     /// Numbers of the files that were read against their checksums, or written by it.
     verified: BTreeSet<u64>,
+    /// What is merged now.
+    tried: Option<Window>,
+    /// What had no room after all, and how much there must be, with the reserve.
+    unfit: Vec<(Window, u64)>,
+}
+
+/// What decides how large the result of a window is.
+#[derive(PartialEq, Eq)]
+struct Window {
+    /// Its runs, by id.
+    runs: Vec<u64>,
+    /// Those before it, if they can be asked: without some of them, or when the log has nothing any more of
+    /// what they hold, tombstones go that would stay.
+    older: Option<Vec<u64>>,
+    /// The end of those behind it. The further it is, the more they mention.
+    upto: Seq,
+}
+
+impl Window {
+    fn of(shared: &Shared, files: &[Arc<Run>], window: &Range<usize>) -> Self {
+        let ids = |runs: &[Arc<Run>]| runs.iter().map(|run| run.id).collect();
+        let older = around(shared, files, window).1.map(ids);
+        let upto = files.last().map_or(0, |run| run.seqs.1);
+        Self { runs: ids(&files[window.clone()]), older, upto }
+    }
 }
 
 impl Compaction {
     /// Of the files that there are.
     pub(crate) fn of(shared: &Shared) -> Self {
         let upto = files(&shared.list.snapshot(), Seq::MAX).last().map_or(0, |run| run.seqs.1);
-        Self { upto, after: 0, changed: false, verified: BTreeSet::new() }
+        let verified = BTreeSet::new();
+        Self { upto, after: 0, changed: false, verified, tried: None, unfit: Vec::new() }
     }
 
     /// The next window to merge; `None` when there is nothing more to gain.
@@ -83,17 +111,33 @@ impl Compaction {
     /// # Errors
     /// [`StoreError::Stopped`]; [`StoreError::NoRoomToMerge`] where nothing that is left to do fits.
     pub(crate) fn next(&mut self, shared: &Shared, room: &Room) -> Result<Option<Claim>, StoreError> {
+        // The least that something needs for which there is no room.
+        let mut least: Option<u64> = None;
+        let mut lacks = |needed| least = Some(least.map_or(needed, |least| least.min(needed)));
         loop {
             let snapshot = shared.list.snapshot();
             let files = files(&snapshot, self.upto);
             let from = files.partition_point(|run| run.seqs.0 <= self.after);
             match choose(shared, files, from, room) {
-                Ok(Some(window)) => return claim(shared, files, window).map(Some),
-                // From the first file on there may be something that fits now.
-                Ok(None) | Err(StoreError::NoRoomToMerge { .. }) if std::mem::take(&mut self.changed) => {
-                    self.after = 0;
+                Ok(Some(range)) => {
+                    let window = Window::of(shared, files, &range);
+                    let unfit = self.unfit.iter().find(|(unfit, _)| *unfit == window);
+                    if let Some((_, needed)) = unfit.filter(|(_, needed)| room.is_less_than(*needed)) {
+                        lacks(*needed);
+                        self.after = files[range.end - 1].seqs.1;
+                        continue;
+                    }
+                    self.tried = Some(window);
+                    return claim(shared, files, range).map(Some);
                 }
-                nothing => return nothing.map(|_| None),
+                Ok(None) => {}
+                Err(StoreError::NoRoomToMerge { needed, .. }) => lacks(needed),
+                Err(error) => return Err(error),
+            }
+            // From the first file on there may be something that fits now.
+            self.after = 0;
+            if !std::mem::take(&mut self.changed) {
+                return least.map_or(Ok(None), |needed| Err(room.lacks_bytes(needed)));
             }
         }
     }
@@ -105,8 +149,19 @@ impl Compaction {
         files.filter(|file| !self.verified.contains(&file.number)).cloned().collect()
     }
 
-    /// There was no room for a window, after all: those behind it come first now.
-    pub(crate) fn pass_over(&mut self, claim: &Claim) {
+    /// There was no room for a window, after all. This is what there is now that it is given up.
+    pub(crate) fn lacked_room(&mut self, claim: &Claim, error: &StoreError, room: Option<&Room>) {
+        self.pass_over(claim);
+        // Quotas and thin pools show when they are used up only: what is missing is not known, and it is tried again.
+        let StoreError::NoRoomToMerge { available, needed, .. } = error else { return };
+        if let (Some(window), Some(room)) = (self.tried.take(), room) {
+            self.unfit.retain(|(unfit, _)| unfit.runs[0] != window.runs[0]);
+            self.unfit.push((window, room.and(needed - available)));
+        }
+    }
+
+    /// Those behind the window come first now.
+    fn pass_over(&mut self, claim: &Claim) {
         self.after = claim.runs.last().map_or(self.after, |run| run.seqs.1);
         self.changed = true;
     }

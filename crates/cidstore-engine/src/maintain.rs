@@ -270,8 +270,9 @@ impl Merger {
         if let (Some(compaction), Merging::Everything) = (&mut self.compaction, merging) {
             match &written {
                 Ok((_, number)) => compaction.merged(&claim, &asked, *number),
-                // Quotas and thin pools show when they are used up only.
-                Err(error) if error.is_full() => compaction.pass_over(&claim),
+                Err(error) if error.is_full() => {
+                    compaction.lacked_room(&claim, error, shared.room().ok().as_ref());
+                }
                 Err(_) => {}
             }
         }

@@ -40,8 +40,22 @@ impl Room {
 
     /// What is to be said where nothing fits.
     pub(crate) fn lacks(&self, Lack(rows): Lack) -> StoreError {
-        let needed = (rows as u64).saturating_mul(WEIGHT_BYTES).saturating_add(self.reserve);
+        self.lacks_bytes((rows as u64).saturating_mul(WEIGHT_BYTES).saturating_add(self.reserve))
+    }
+
+    /// The same, where so many bytes are needed, with the reserve.
+    pub(crate) fn lacks_bytes(&self, needed: u64) -> StoreError {
         StoreError::NoRoomToMerge { dir: self.dir.clone(), available: self.available, needed }
+    }
+
+    /// Whether there are fewer bytes, with the reserve.
+    pub(crate) fn is_less_than(&self, needed: u64) -> bool {
+        self.available < needed
+    }
+
+    /// What there is, and so many bytes more.
+    pub(crate) fn and(&self, missing: u64) -> u64 {
+        self.available.saturating_add(missing)
     }
 }
 

@@ -562,6 +562,62 @@ fn a_window_that_has_no_room_after_all_does_not_hold_the_others_up() {
 }
 
 #[test]
+fn what_had_no_room_after_all_is_not_read_again_for_the_same_room() {
+    let mut bench = Bench::new();
+    // What is dead has no metadata, and what is not has much: by rows a third is left, by bytes more.
+    let mut batch = Batch::new(Op::Insert, 1.0, (0..300).map(row).collect());
+    let text = format!(r#"{{"schema_version":"{}"}}"#, "v".repeat(600));
+    batch.metadata = (200..300).map(|at| (at, text.clone().into())).collect();
+    bench.store.commit(&[Mutation::Batch(batch)], Durability::Fsync).unwrap().remove(0).unwrap();
+    bench.maintainer.checkpoint().unwrap();
+    bench.file(Op::Delete, 2.0, 0..200);
+    let (_, mut merger) = bench.store.maintainer().split();
+    let read = Arc::new(Mutex::new(0));
+    let all = Arc::clone(&read);
+    merger.on_progress(move |progress| {
+        if let Progress::Moved { read, .. } = progress {
+            *all.lock().unwrap() += read;
+        }
+    });
+    // A step with so much room: how much it needs, and whether it has read something to know that.
+    let disk = bench.disk.clone();
+    let step = |merger: &mut Merger, room| {
+        disk.set_capacity(Some(disk.used() + room));
+        let step = merger.step(Merging::Everything);
+        let has_read = std::mem::take(&mut *read.lock().unwrap()) > 0;
+        let needed = step.map_err(|error| match error {
+            StoreError::NoRoomToMerge { needed, available, .. } if available == room => needed,
+            error => panic!("{error}"),
+        });
+        (needed, has_read)
+    };
+    // The least for which the estimate says that it is enough.
+    let rooms = (RESERVE..).step_by(128);
+    let mut tries = rooms.map(|room| (room, step(&mut merger, room)));
+    let (room, (needed, _)) = tries.find(|(_, (_, has_read))| *has_read).unwrap();
+    drop(tries);
+    let needed = needed.unwrap_err();
+    assert!(needed > room + 10_000, "{needed} bytes are needed, and there are {room}");
+    for room in [room, room + 1, room - 128, room + 128] {
+        let (least, has_read) = step(&mut merger, room);
+        assert!(!has_read, "it was read again for {room} bytes of {needed}");
+        assert!(room < least.unwrap_err() && least.unwrap_err() <= needed);
+    }
+    // Of what is mentioned by later files nothing is known: those with which the second is merged belong to it.
+    bench.disk.set_capacity(None);
+    for rows in [1000..1300, 1300..1600] {
+        bench.file(Op::Insert, 1.0, rows);
+    }
+    assert_eq!(merger.step(Merging::Settling).unwrap(), Step::Merged { runs: 3, rows: 800 });
+    *read.lock().unwrap() = 0;
+    assert_eq!(step(&mut merger, room), (Err(needed), true));
+    assert_eq!(step(&mut merger, room), (Err(needed), false));
+    // With as much as it needs it is done.
+    assert_eq!(step(&mut merger, needed), (Ok(Step::Merged { runs: 1, rows: 100 }), true));
+    assert_eq!(bench.store.reader().snapshot().count(&Pattern::ALL).unwrap(), 700);
+}
+
+#[test]
 fn what_is_kept_for_other_programs_gives_way_to_a_merge() {
     let mut bench = Bench::new();
     for file in 0..2 {
