@@ -376,6 +376,40 @@ fn an_interrupted_restore_vouches_for_its_own_files_only() {
 }
 
 #[test]
+fn a_catalog_that_a_restore_had_begun_is_written_over_and_nothing_else() {
+    let (there, data) = folder();
+    small_store(&data);
+    let dir = there.path().join("backup");
+    run_backup(&data, &dir, BackupOptions::default());
+    let other = there.path().join("other/cidstore.h5");
+    let options = RestoreOptions { now: NOW, ..RestoreOptions::default() };
+    restore(&dir, &other, options, &mut *stop_at(10)).unwrap_err();
+    let restoring = there.path().join("other/cidstore.h5.restoring");
+    let new = there.path().join("other/cidstore.h5.restoring.new");
+    let left = fs::read(&restoring).unwrap();
+    // Also the catalog of a store that nobody has restored, or of one that has another name.
+    let elsewhere = there.path().join("elsewhere.h5");
+    run_restore(&dir, &elsewhere).unwrap();
+    for others in [b"somebody's".to_vec(), fs::read(&data).unwrap(), fs::read(&elsewhere).unwrap()] {
+        fs::write(&new, &others).unwrap();
+        let refused = run_restore(&dir, &other).unwrap_err();
+        assert!(matches!(refused, BackupError::Occupied { .. }), "{refused}");
+        assert!(refused.to_string().contains(&new.display().to_string()), "{refused}");
+        assert!(fs::read(&new).unwrap() == others && fs::read(&restoring).unwrap() == left);
+    }
+    // At each moment at which one may be interrupted.
+    let mark = b"cidstore restore, not finished.\n";
+    let unfinished = [&mark[..], &left[mark.len()..]].concat();
+    for begun in [&b""[..], &[0; 32], mark, &unfinished[..unfinished.len() / 2], &unfinished, &left] {
+        fs::write(&new, begun).unwrap();
+        restore(&dir, &other, options, &mut *stop_at(10)).unwrap_err();
+        assert!(!new.exists() && fs::read(&restoring).unwrap().len() == left.len());
+    }
+    run_restore(&dir, &other).unwrap();
+    assert_eq!(Made::open(&other).content(), Made::open(&data).content());
+}
+
+#[test]
 fn a_store_that_was_begun_anew_is_not_taken_for_the_one_that_is_lost() {
     let (there, data) = folder();
     let dir = there.path().join("backup");

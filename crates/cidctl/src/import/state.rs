@@ -3,8 +3,8 @@
 use super::source::Place;
 use cidstore_types::{Seq, TripleHash};
 use serde_json::{Value, json};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 /// What has been acknowledged by the daemon as durable, from the beginning of the text without a
@@ -36,6 +36,9 @@ pub struct StateFile {
 
 const FORMAT: u64 = 2;
 
+/// No state is longer.
+const STATE_BYTES_MAX: u64 = 1 << 20;
+
 /// What to do where a state file does not fit.
 const REMEDY: &str = "delete it to start from the beginning (harmless: the store has each triple once)";
 
@@ -46,11 +49,49 @@ impl StateFile {
         Self { path: path.into(), source: source.to_string_lossy().into_owned(), source_bytes, source_id }
     }
 
+    /// Where the next state is written before it takes the place of the last one.
+    fn beside(&self) -> PathBuf {
+        let mut beside = self.path.clone().into_os_string();
+        beside.push(".new");
+        beside.into()
+    }
+
+    /// The name of the file, which each state holds: one beside tells by it whose it is.
+    fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Opens the file beside, to be written anew: there was none, or an interrupted import has left it.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where it is somebody else's; of the file system.
+    fn open_beside(&self) -> io::Result<File> {
+        let path = self.beside();
+        let in_file = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(in_file)?;
+        let mut found = Vec::new();
+        (&file).take(STATE_BYTES_MAX).read_to_end(&mut found).map_err(in_file)?;
+        // Nothing, or what a power cut makes of what was not synced; or whole, and without its name yet.
+        let is_blank = found.iter().all(|byte| *byte == 0);
+        let state = || serde_json::from_slice::<Value>(&found).is_ok_and(|map| map["file"] == self.name());
+        if is_blank || state() {
+            return Ok(file);
+        }
+        let what = "is there already, and this import has not left it: it is not written over. Move it away, \
+                    or choose another name for the state";
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} {what}", path.display())))
+    }
+
     /// The progress of an earlier run; `None` if there is no such file.
     ///
     /// # Errors
-    /// When the file cannot be read, is not of this form, or belongs to another text.
+    /// When the file cannot be read, is not of this form, or belongs to another text. When somebody else's
+    /// file is where the next state is to be written: better told before anything is stored.
     pub fn load(&self) -> Result<Option<Progress>, String> {
+        if self.beside().exists() {
+            self.open_beside().map_err(|error| error.to_string())?;
+        }
         let path = self.path.display();
         let text = match fs::read_to_string(&self.path) {
             Ok(text) => text,
@@ -102,22 +143,22 @@ impl StateFile {
     /// Replaces the file: written beside, synced, renamed.
     ///
     /// # Errors
-    /// Of the file system.
+    /// Of the file system; where somebody else's file is in the way.
     pub fn save(&self, progress: &Progress) -> io::Result<()> {
         let map = json!({
-            "format": FORMAT, "source": self.source, "source_bytes": self.source_bytes,
+            "format": FORMAT, "file": self.name(), "source": self.source, "source_bytes": self.source_bytes,
             "source_id": self.source_id,
             "byte": progress.place.byte, "line": progress.place.line, "triples": progress.triples,
             "skipped": progress.skipped, "labels_bytes": progress.labels_bytes, "done": progress.done,
             "seq": progress.last.map(|(seq, _)| seq),
             "triple_hash": progress.last.map(|(_, hash)| hash.to_hex()),
         });
-        let mut beside = self.path.clone().into_os_string();
-        beside.push(".new");
-        let mut file = File::create(&beside)?;
+        let mut file = self.open_beside()?;
+        file.set_len(0)?;
+        file.rewind()?;
         file.write_all(format!("{map}\n").as_bytes())?;
         file.sync_all()?;
-        fs::rename(&beside, &self.path)
+        fs::rename(self.beside(), &self.path)
     }
 }
 
@@ -150,5 +191,36 @@ mod tests {
             fs::write(&path, damage).unwrap();
             assert!(state.load().is_err(), "{damage}");
         }
+    }
+
+    #[test]
+    fn a_file_beside_is_written_over_only_where_an_import_has_left_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("a.nt");
+        fs::write(&source, "12345").unwrap();
+        let (path, beside) = (folder.path().join("state"), folder.path().join("state.new"));
+        let state = StateFile::new(&path, &source, None);
+        // The state of another import, by its name, is not of this one.
+        StateFile::new(&beside, &source, None).save(&Progress::default()).unwrap();
+        let others = fs::read(&beside).unwrap();
+        for others in [&b"somebody's"[..], b"{}", b"7", &others] {
+            fs::write(&beside, others).unwrap();
+            let refused = state.load().unwrap_err();
+            assert!(refused.contains("state.new is there already"), "{refused}");
+            let refused = state.save(&Progress::default()).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists, "{refused}");
+            assert!(fs::read(&beside).unwrap() == others && !path.exists());
+        }
+        fs::remove_file(&beside).unwrap();
+        state.save(&Progress::default()).unwrap();
+        // Killed before it had its name, or cut off by a power cut.
+        let left = fs::read(&path).unwrap();
+        for left in [&left[..], b"", &[0; 5000]] {
+            fs::write(&beside, left).unwrap();
+            assert_eq!(state.load(), Ok(Some(Progress::default())));
+            state.save(&Progress::default()).unwrap();
+            assert!(!beside.exists());
+        }
+        assert_eq!(state.load(), Ok(Some(Progress::default())));
     }
 }

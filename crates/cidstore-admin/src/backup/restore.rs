@@ -25,6 +25,8 @@ use std::path::Path;
 const SEQS_PER_SECOND: u64 = 1 << 21;
 /// By how much it goes on at least, where the clock cannot be right.
 const SEQ_STEP_MIN: u64 = 1 << 32;
+/// What a catalog beside begins with as long as not all of it is there. Its first bytes are written over it.
+const UNFINISHED: &[u8; 32] = b"cidstore restore, not finished.\n";
 
 /// How a generation is restored.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -105,7 +107,7 @@ pub fn restore(
     // As long as the former catalog vouches for them.
     remove_others(&places.runs, &catalog)?;
     let restoring = beside(data, ".restoring");
-    replace_file(&restoring, &write_catalog(&catalog).map_err(BackupError::Catalog)?)?;
+    replace_catalog(data, &restoring, &write_catalog(&catalog).map_err(BackupError::Catalog)?)?;
     let mut report = RestoreReport { generation, manifest, resumes_after, kept: 0, brought: Vec::new() };
     for run in &report.manifest.runs {
         match bring(&directory.root().join(&run.file), &places.runs, run, options, &mut progress)? {
@@ -161,6 +163,10 @@ fn refuse_if_occupied(data: &Path) -> Result<(), BackupError> {
             return occupied(&restoring, "no catalog, so that no restore has left it");
         }
     }
+    let new = beside(&restoring, ".new");
+    if RealDisk.exists(&new)? && !is_begun_catalog(data, &new)? {
+        return occupied(&new, "no catalog that a restore was about to put here");
+    }
     for name in names(&runs)? {
         let is_left = left.as_ref().map_or(Ok(false), |catalog| is_left_by(catalog, &runs, &name))?;
         if !is_left {
@@ -168,6 +174,22 @@ fn refuse_if_occupied(data: &Path) -> Result<(), BackupError> {
         }
     }
     Ok(())
+}
+
+/// Whether the file is what a restore to `data` has left of its catalog before that had its name, or holds
+/// nothing.
+fn is_begun_catalog(data: &Path, path: &Path) -> Result<bool, BackupError> {
+    let bytes = read_file(path)?;
+    // A power cut may leave zeros of what was not synced.
+    if bytes.starts_with(UNFINISHED) || bytes.iter().all(|byte| *byte == 0) {
+        return Ok(true);
+    }
+    let places = Places::of(data);
+    let is_ours = |catalog: &Catalog| {
+        let mut runs = catalog.runs.iter();
+        catalog.sealed_seq >= SEQ_STEP_MIN && runs.all(|run| run.file == places.run_name(run.id))
+    };
+    Ok(read_catalog(&path.display().to_string(), &bytes).is_ok_and(|catalog| is_ours(&catalog)))
 }
 
 /// Whether the restore of this catalog may have left the file among the run files.
@@ -256,12 +278,20 @@ fn bring(
     Ok(Some(method))
 }
 
-/// Replaces a small file: written beside, synced, renamed.
-fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), BackupError> {
+/// Replaces the catalog of a restore to `data`: written beside, synced, renamed. What stands beside tells at each
+/// moment whose it is.
+fn replace_catalog(data: &Path, path: &Path, bytes: &[u8]) -> Result<(), BackupError> {
     let new = beside(path, ".new");
-    place::remove_if_there(&new)?;
+    if RealDisk.exists(&new)? && is_begun_catalog(data, &new)? {
+        place::remove_if_there(&new)?;
+    }
     let file = RealDisk.open(&new, Open::Create)?;
-    file.write_at(bytes, 0)?;
+    let (first, rest) = bytes.split_at(UNFINISHED.len());
+    file.write_at(UNFINISHED, 0)?;
+    file.sync_all()?;
+    file.write_at(rest, first.len() as u64)?;
+    file.sync_all()?;
+    file.write_at(first, 0)?;
     file.sync_all()?;
     RealDisk.rename(&new, path)?;
     sync_dir_of(path)
