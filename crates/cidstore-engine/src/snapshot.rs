@@ -126,7 +126,7 @@ impl Snapshot {
         let mut matches = Matches::new(prefix.clone(), &ranges(&asked, &prefix, after.as_ref()));
         // A borrow of its own: what is lent to `Pace` must not be lent for longer than it lives.
         let mut go_on = |looked: Looked| go_on(looked);
-        if !go_on(searched(&asked, prefix.order)) {
+        if searched(&asked, prefix.order).is_some_and(|looked| !go_on(looked)) {
             return Ok(None);
         }
         let mut pace = Pace::new(prefix.order, &mut go_on);
@@ -177,7 +177,7 @@ impl Snapshot {
     ) -> Result<Option<u64>, UnreadablePage> {
         let prefix = Prefix::of(pattern);
         let asked = self.asked(pattern)?;
-        if !go_on(searched(&asked, prefix.order)) {
+        if searched(&asked, prefix.order).is_some_and(|looked| !go_on(looked)) {
             return Ok(None);
         }
         let ranges = ranges(&asked, &prefix, None);
@@ -254,12 +254,12 @@ impl Snapshot {
     }
 }
 
-/// What the search for the first match looks at in these runs: about 17 rows each, those of an order other
+/// What the search for the first match looks at in files of these runs: about 17 rows each, those of an order other
 /// than that of the file each at another place.
-fn searched(asked: &[&Run], order: Order) -> Looked {
+fn searched(asked: &[&Run], order: Order) -> Option<Looked> {
     let files = asked.iter().filter(|run| !run.in_memory()).count();
     let places = if order == Order::Spo { 2 } else { sample::EVERY + 2 };
-    Looked { rows: 0, places: files * places }
+    (files > 0).then_some(Looked { rows: 0, places: files * places })
 }
 
 /// Where the matches of a prefix that come after `after` begin, in each run that has some.

@@ -137,13 +137,13 @@ fn the_end_is_not_kept_waiting_by_the_choice_of_what_to_compact() {
     let releases = |plan: &Mutex<Plan>| std::mem::take(&mut plan.lock().unwrap().releases);
     releases(&disk.plan);
     merger.pending().unwrap();
-    // After the sample of each file the pages of all are given back.
+    // Within the sample of each file, and after it, the pages of all are given back.
     let all = releases(&disk.plan);
     assert!(all > 0);
     let stopper = merger.stopper();
     disk.plan.lock().unwrap().at_release = Some(Box::new(move || stopper.stop()));
     assert!(matches!(merger.pending(), Err(StoreError::Stopped)));
-    assert_eq!(releases(&disk.plan), all / 6, "only the first file was looked at");
+    assert!(releases(&disk.plan) <= all / 6, "only the first file is looked at");
 }
 
 /// Nobody knows then which files the catalog names, so that none can be removed: there must not be a further

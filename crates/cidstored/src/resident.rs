@@ -183,10 +183,10 @@ mod tests {
         let looks = std::sync::Arc::new(AtomicUsize::new(0));
         let counted = std::sync::Arc::clone(&looks);
         touched.notify(move || counted.fetch_add(1, Ordering::Relaxed) > 0);
-        let small = (WINDOWS_MAX - 1) / WINDOWS_OF_A_SEARCH;
-        (0..small).for_each(|_| touched.search());
+        let small = (WINDOWS_MAX - 1) / WINDOWS_BY_HASH;
+        (0..small).for_each(|_| touched.by_hash(1));
         assert_eq!(looks.load(Ordering::Relaxed), 0);
-        touched.search();
+        touched.by_hash(1);
         // Nothing was to be done then, so the next one that has touched much asks again, and is heard.
         touched.add(10 * WINDOWS_MAX);
         touched.add(1);
