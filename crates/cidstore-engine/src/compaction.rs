@@ -111,6 +111,11 @@ impl Compaction {
     /// # Errors
     /// [`StoreError::Stopped`]; [`StoreError::NoRoomToMerge`] where nothing that is left to do fits.
     pub(crate) fn next(&mut self, shared: &Shared, room: &Room) -> Result<Option<Claim>, StoreError> {
+        // What was passed over in a pass that changed nothing is looked at again, or its lack of room would be
+        // forgotten.
+        if !self.changed {
+            self.after = 0;
+        }
         // The least that something needs for which there is no room.
         let mut least: Option<u64> = None;
         let mut lacks = |needed| least = Some(least.map_or(needed, |least| least.min(needed)));
@@ -158,6 +163,11 @@ impl Compaction {
             self.unfit.retain(|(unfit, _)| unfit.runs[0] != window.runs[0]);
             self.unfit.push((window, room.and(needed - available)));
         }
+    }
+
+    /// A file can be asked again what it mentions: something may be smaller than it was.
+    pub(crate) fn forget_lack_of_room(&mut self) {
+        self.unfit.clear();
     }
 
     /// Those behind the window come first now.

@@ -231,7 +231,11 @@ impl Merger {
     /// What is wrong with the file, or what the disk says: it stays as it is then. [`StoreError::Stopped`]
     /// after [`MergeStop::stop`].
     pub fn reopen(&mut self, path: &Path) -> Result<(), StoreError> {
-        reopen::reopen(&self.shared, path)
+        reopen::reopen(&self.shared, path)?;
+        if let Some(compaction) = &mut self.compaction {
+            compaction.forget_lack_of_room();
+        }
+        Ok(())
     }
 
     /// Merges run files where the policy finds some.
