@@ -82,7 +82,6 @@ impl Builder {
         hashes.sort_unstable();
         let triples = sort_orders(present);
         let tombstones = sort_orders(deleted);
-        let filters = Filters::of(&triples, &tombstones);
         Run {
             id,
             seqs,
@@ -92,9 +91,8 @@ impl Builder {
             metadata: texts.finish(),
             triples,
             tombstones,
-            // Nothing may come for long, and a large one is not merged before it is sealed: lookups are to
-            // skip it all the same.
-            filters,
+            // Commits do not wait for them: see `RunList::filter_one`.
+            filters: Filters::default(),
             file: None,
         }
     }

@@ -107,6 +107,24 @@ impl RunList {
         }
     }
 
+    /// Whether [`RunList::filter_one`] may have something to do.
+    pub fn lacks_filters(&self) -> bool {
+        self.snapshot().runs.iter().any(|run| is_to_be_filtered(run))
+    }
+
+    /// Gives filters to one run in memory that lacks them. A commit does not make them, and a merge in
+    /// memory takes no large runs: when nothing comes for long, lookups would search each of those.
+    /// Returns whether there was one.
+    pub fn filter_one(&self) -> bool {
+        let claimed = self.lock();
+        let snapshot = self.current.load_full();
+        let wanted = |run: &Arc<Run>| is_to_be_filtered(run) && !claimed.contains(&run.id);
+        let Some(at) = snapshot.runs.iter().position(wanted) else { return false };
+        let merge = Merge::new(&snapshot.runs[at..=at], Around::bottom(at == 0), &NEVER_STOPPED);
+        self.splice(&snapshot, at..at + 1, merge.into_memory(self.new_id()));
+        true
+    }
+
     /// Claims the oldest runs in memory, at most as many as one merge takes. `None` where there are
     /// none.
     pub fn claim_memory(&self) -> Option<Claim> {
@@ -164,6 +182,13 @@ impl RunList {
         next.runs.splice(window, replacement);
         self.current.store(Arc::new(next));
     }
+}
+
+/// A larger one takes too long for something that a commit may have to wait for, and is sealed soon.
+const FILTERED_ROWS_MAX: usize = 1 << 16;
+
+fn is_to_be_filtered(run: &Run) -> bool {
+    run.in_memory() && run.lacks_filters() && run.weight() <= FILTERED_ROWS_MAX
 }
 
 /// Runs as the policy sees them.

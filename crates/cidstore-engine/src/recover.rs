@@ -170,7 +170,7 @@ fn replay(shared: &Arc<Shared>, log: &Log) -> Result<u64, StoreError> {
     let mut first_seq = start;
     let mut disk_is_full = false;
     let mut finish = |builder: &mut Builder, first: Seq, last: Seq| -> Result<(), StoreError> {
-        let run = builder.finish(shared.list.new_id(), (first, last));
+        let run = builder.finish(shared.list.new_id(), (first, last)).with_filters();
         shared.list.publish(vec![Arc::new(run)], last);
         shared.list.tidy(shared.options.memory_fan_in, shared.options.tidy_rows_max);
         if shared.memory_weight() >= shared.options.memory_rows_max && !disk_is_full {

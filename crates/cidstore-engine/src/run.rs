@@ -116,7 +116,7 @@ pub struct Filters {
 
 impl Filters {
     /// Those of a run with these rows, if it has enough of them.
-    pub fn of(triples: &Rows, tombstones: &Rows) -> Self {
+    fn of(triples: &Rows, tombstones: &Rows) -> Self {
         if triples.spo.len() + tombstones.spo.len() < FILTER_ROWS_MIN {
             return Self::default();
         }
@@ -204,6 +204,16 @@ pub enum Verdict {
 }
 
 impl Run {
+    /// The same with filters, if it has enough rows for them.
+    pub fn with_filters(self) -> Self {
+        Self { filters: Filters::of(&self.triples, &self.tombstones), ..self }
+    }
+
+    /// Whether lookups have to search it where filters would let them skip it.
+    pub fn lacks_filters(&self) -> bool {
+        self.len() >= FILTER_ROWS_MIN && self.filters.subject.is_empty()
+    }
+
     /// Triples and tombstones together.
     pub fn len(&self) -> usize {
         self.triples.spo.len() + self.tombstones.spo.len()
@@ -338,7 +348,7 @@ mod tests {
 
     #[test]
     fn filters_are_those_of_a_merge() {
-        let run = Arc::new(run(1000));
+        let run = Arc::new(run(1000).with_filters());
         // Tombstones stay where nobody can say whether older rows need them.
         let merge = Merge::new(std::slice::from_ref(&run), Around::bottom(false), &NEVER_STOPPED);
         let merged = merge.indexes().filters;
@@ -349,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_run_of_few_rows_has_none() {
-        let few = run(FILTER_ROWS_MIN as u64 - 1);
+        let few = run(FILTER_ROWS_MIN as u64 - 1).with_filters();
         assert!(few.filters.subject.is_empty() && few.may_mention(&Probe::of(&Pattern::ALL)));
     }
 }

@@ -304,6 +304,17 @@ impl Store {
         let options = &self.shared.options;
         self.shared.list.tidy(options.memory_fan_in, options.tidy_rows_max)
     }
+
+    /// Whether [`Store::filter_one`] has something to do.
+    pub fn lacks_filters(&self) -> bool {
+        self.shared.list.lacks_filters()
+    }
+
+    /// Makes lookups faster in one of the runs that commits leave: for when there is nothing to commit.
+    /// Takes some milliseconds. Returns whether there was one.
+    pub fn filter_one(&self) -> bool {
+        self.shared.list.filter_one()
+    }
 }
 
 /// The triples that match in the staged state, unless there are more than `limit`.

@@ -132,11 +132,16 @@ impl<T> Queue<T> {
         drop(self.emptied.wait_timeout_while(inner, at_most, full).expect("a panic ends the process"));
     }
 
+    /// Whether there is something for the reader, as far as can be said without the lock.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
     /// Looks for something, without sleeping, for at most that long: being woken takes a sleeper some
     /// 20 µs. Gives way to whoever wants the processor.
     pub fn spin(&self, at_most: Duration) {
         let start = Instant::now();
-        while !self.ready.load(Ordering::Acquire) && start.elapsed() < at_most {
+        while !self.is_ready() && start.elapsed() < at_most {
             std::thread::yield_now();
         }
     }

@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// How long the writer sleeps when there is nothing to do; anything that comes wakes it.
 const IDLE: Duration = Duration::from_millis(500);
+/// When nothing has come for this long there is time for what only makes lookups faster.
+const NOTHING_COMES_AFTER: Duration = Duration::from_millis(50);
 /// How long commits wait for rows to be sealed before the next look.
 const MEMORY_FULL_WAIT: Duration = Duration::from_millis(5);
 
@@ -112,6 +114,9 @@ impl Writer {
             // One small mutation soon after the other: most likely the next one is on its way.
             single = matches!(&jobs[..], [job] if job.is_single()) && idle_since.elapsed() < spin;
             shared.pulses.beat(Organ::Writer);
+            if jobs.is_empty() && idle_since.elapsed() >= NOTHING_COMES_AFTER {
+                while !shared.queue.is_ready() && self.store.filter_one() {}
+            }
             if !linger.is_zero() && !jobs.is_empty() && jobs.len() < items {
                 std::thread::sleep(linger);
                 let left = items - jobs.len();
@@ -139,11 +144,12 @@ impl Writer {
     }
 
     fn idle_time(&self) -> Duration {
+        let idle = if self.store.lacks_filters() { NOTHING_COMES_AFTER } else { IDLE };
         match self.shared.config.durability {
             Durability::Interval(every) if self.dirty => {
-                every.saturating_sub(self.synced.elapsed()).clamp(Duration::from_millis(1), IDLE)
+                every.saturating_sub(self.synced.elapsed()).clamp(Duration::from_millis(1), idle)
             }
-            _ => IDLE,
+            _ => idle,
         }
     }
 
