@@ -8,9 +8,9 @@
 //! store that is compact the first one is, which looks at a sample of the rows and writes nothing.
 //!
 //! Where the disk has little room it takes what fits, and what is dead counts for nothing there. A pass in
-//! which nothing fits is an error, and no end: it is tried again. What fits is an estimate, though, where it counts
-//! on what is dead, and how large a result is gets known when all of its window was read. So it is remembered what
-//! did not fit after all, and that is not read again until there is as much room as it needs.
+//! which nothing fits is an error, and no end: it is tried again. What fits is an estimate, though, where it
+//! counts on what is dead, and how large a result is gets known when all of its window was read. So it is
+//! remembered what did not fit after all, and that is not read again until there is as much room as it needs.
 //!
 //! A store may be too large for one merge. A window is then merged with an eye on the files around it:
 //! rows that a newer one mentions are left out, and tombstones for which no older one has anything.
@@ -157,7 +157,8 @@ impl Compaction {
     /// There was no room for a window, after all. This is what there is now that it is given up.
     pub(crate) fn lacked_room(&mut self, claim: &Claim, error: &StoreError, room: Option<&Room>) {
         self.pass_over(claim);
-        // Quotas and thin pools show when they are used up only: what is missing is not known, and it is tried again.
+        // Quotas and thin pools show when they are used up only: what is missing is not known, and it is tried
+        // again.
         let StoreError::NoRoomToMerge { available, needed, .. } = error else { return };
         if let (Some(window), Some(room)) = (self.tried.take(), room) {
             self.unfit.retain(|(unfit, _)| unfit.runs[0] != window.runs[0]);

@@ -380,11 +380,15 @@ impl Shared {
             rows: claim.runs.iter().map(|run| run.len() as u64).sum(),
             bytes: merged * 2 + asked.iter().map(bytes).sum::<u64>(),
         });
-        let go_on = || match () {
-            () if stop.load(Ordering::Acquire) => Err(StoreError::Stopped),
+        let go_on = || {
+            if stop.load(Ordering::Acquire) {
+                return Err(StoreError::Stopped);
+            }
             // What is sealed from memory is always wanted.
-            () if merged > 0 && self.give_up.load(Ordering::Acquire) => Err(StoreError::GivenUp),
-            () => Ok(()),
+            if merged > 0 && self.give_up.load(Ordering::Acquire) {
+                return Err(StoreError::GivenUp);
+            }
+            Ok(())
         };
         // A merge gives its result new checksums: what is damaged must not get one, nor have a say in it.
         // And what is read here from front to back need not be read from all over by the merge.

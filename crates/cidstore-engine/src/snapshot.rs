@@ -254,8 +254,8 @@ impl Snapshot {
     }
 }
 
-/// What the search for the first match looks at in files of these runs: about 17 rows each, those of an order other
-/// than that of the file each at another place.
+/// What the search for the first match looks at in files of these runs: about 17 rows each, those of an order
+/// other than that of the file each at another place.
 fn searched(asked: &[&Run], order: Order) -> Option<Looked> {
     let files = asked.iter().filter(|run| !run.in_memory()).count();
     let places = if order == Order::Spo { 2 } else { sample::EVERY + 2 };

@@ -283,8 +283,8 @@ impl Compaction {
 
     /// What the merge under way tells. Takes as long as pause and rate have it wait, unless `is_overdue`. A
     /// file that is half written holds room: where the daemon lacks some it waits with the first piece only,
-    /// and not for long, so that the engine looks at what there is, and may give it up. Returns whether the merge is wanted: not
-    /// where it is for a compaction that was cancelled.
+    /// and not for long, so that the engine looks at what there is, and may give it up. Returns whether the
+    /// merge is wanted: not where it is for a compaction that was cancelled.
     pub fn progress(
         &self,
         progress: Progress,

@@ -278,8 +278,8 @@ fn bring(
     Ok(Some(method))
 }
 
-/// Replaces the catalog of a restore to `data`: written beside, synced, renamed. What stands beside tells at each
-/// moment whose it is.
+/// Replaces the catalog of a restore to `data`: written beside, synced, renamed. What stands beside tells at
+/// each moment whose it is.
 fn replace_catalog(data: &Path, path: &Path, bytes: &[u8]) -> Result<(), BackupError> {
     let new = beside(path, ".new");
     if RealDisk.exists(&new)? && is_begun_catalog(data, &new)? {
