@@ -154,15 +154,19 @@ impl Compaction {
         files.filter(|file| !self.verified.contains(&file.number)).cloned().collect()
     }
 
-    /// There was no room for a window, after all. This is what there is now that it is given up.
-    pub(crate) fn lacked_room(&mut self, claim: &Claim, error: &StoreError, room: Option<&Room>) {
+    /// There was no room for a window, after all. `needed` is how much there must be for its result to be
+    /// begun, with the reserve, if that is known by now. What was missing says less: a file that is half
+    /// written needs less than one that is made anew, and what is free by now may be more or less.
+    pub(crate) fn lacked_room(&mut self, claim: &Claim, error: &StoreError, needed: Option<u64>) {
         self.pass_over(claim);
-        // Quotas and thin pools show when they are used up only: what is missing is not known, and it is tried
-        // again.
-        let StoreError::NoRoomToMerge { available, needed, .. } = error else { return };
-        if let (Some(window), Some(room)) = (self.tried.take(), room) {
+        // Quotas and thin pools show when they are used up only: what is missing is not known, and it is
+        // tried again.
+        if !matches!(error, StoreError::NoRoomToMerge { .. }) {
+            return;
+        }
+        if let (Some(window), Some(needed)) = (self.tried.take(), needed) {
             self.unfit.retain(|(unfit, _)| unfit.runs[0] != window.runs[0]);
-            self.unfit.push((window, room.and(needed - available)));
+            self.unfit.push((window, needed));
         }
     }
 

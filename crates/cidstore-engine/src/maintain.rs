@@ -178,7 +178,7 @@ impl Sealer {
     /// Seals the oldest runs in memory; idle where there are none.
     fn seal(&mut self) -> Result<Step, StoreError> {
         let Some(claim) = self.shared.list.claim_memory() else { return Ok(Step::Idle) };
-        let (rows, _) = self.shared.write(&claim, &[], &NEVER_STOPPED, &mut |_| ())?;
+        let (rows, _) = self.shared.write(&claim, &[], &NEVER_STOPPED, &mut |_| (), &mut None)?;
         Ok(Step::Sealed { rows, sealed_seq: self.shared.sealed_seq() })
     }
 }
@@ -270,13 +270,12 @@ impl Merger {
             (Some(compaction), Merging::Everything) => compaction.unverified(&claim),
             _ => Vec::new(),
         };
-        let written = shared.write(&claim, &asked, &shared.stop_merging, &mut self.told);
+        let mut needed = None;
+        let written = shared.write(&claim, &asked, &shared.stop_merging, &mut self.told, &mut needed);
         if let (Some(compaction), Merging::Everything) = (&mut self.compaction, merging) {
             match &written {
                 Ok((_, number)) => compaction.merged(&claim, &asked, *number),
-                Err(error) if error.is_full() => {
-                    compaction.lacked_room(&claim, error, shared.room().ok().as_ref());
-                }
+                Err(error) if error.is_full() => compaction.lacked_room(&claim, error, needed),
                 Err(_) => {}
             }
         }
@@ -331,15 +330,17 @@ impl Shared {
     }
 
     /// Merges the claimed runs into a file, puts it into the catalog and then into the list. Returns how
-    /// many rows the file has, and its number if there is one.
+    /// many rows the file has, and its number if there is one. `needed` becomes how much room there must be
+    /// for a merge to begin that file, as soon as that is known.
     fn write(
         &self,
         claim: &Claim,
         asked: &[Arc<RunFile>],
         stop: &AtomicBool,
         told: &mut OnProgress,
+        needed: &mut Option<u64>,
     ) -> Result<(u64, Option<u64>), StoreError> {
-        match self.write_file(claim, asked, stop, told) {
+        match self.write_file(claim, asked, stop, told, needed) {
             Ok(run) => {
                 let (rows, number) = (run.len() as u64, run.file.as_ref().map(|file| file.number));
                 self.rows_written.fetch_add(rows, Ordering::Relaxed);
@@ -370,6 +371,7 @@ impl Shared {
         asked: &[Arc<RunFile>],
         stop: &AtomicBool,
         told: &mut OnProgress,
+        needed: &mut Option<u64>,
     ) -> Result<Run, StoreError> {
         self.make_catalog_certain()?;
         let files = || claim.runs.iter().filter_map(|run| run.file.as_ref());
@@ -420,8 +422,9 @@ impl Shared {
                 garbage: &self.garbage,
             };
             let (run, entry) = seal::seal(&place, &merge, id, &mut |writing| {
-                if let Writing::Goes { written, .. } = writing {
-                    told(Progress::Moved { read: 0, written });
+                match writing {
+                    Writing::Begins { bytes } => *needed = Some(self.needed_for(bytes)),
+                    Writing::Goes { written, .. } => told(Progress::Moved { read: 0, written }),
                 }
                 go_on()?;
                 // What is sealed from memory makes the log shorter: it may take the last room.

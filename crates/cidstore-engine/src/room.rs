@@ -52,11 +52,6 @@ impl Room {
     pub(crate) fn is_less_than(&self, needed: u64) -> bool {
         self.available < needed
     }
-
-    /// What there is, and so many bytes more.
-    pub(crate) fn and(&self, missing: u64) -> u64 {
-        self.available.saturating_add(missing)
-    }
 }
 
 fn reserve(segment_bytes: u64) -> u64 {
@@ -66,6 +61,11 @@ fn reserve(segment_bytes: u64) -> u64 {
 impl Shared {
     fn reserve(&self) -> u64 {
         reserve(self.options.segment_bytes)
+    }
+
+    /// Bytes that there must be for a merge's file of so many to be begun: with the reserve.
+    pub(crate) fn needed_for(&self, bytes: u64) -> u64 {
+        bytes.saturating_add(self.reserve())
     }
 
     /// What there is now.
@@ -95,7 +95,7 @@ impl Shared {
     /// [`StoreError::NoRoomToMerge`].
     pub(crate) fn check_room(&self, dir: &Path, writing: Writing) -> Result<(), StoreError> {
         let needed = match writing {
-            Writing::Begins { bytes } => bytes.saturating_add(self.reserve()),
+            Writing::Begins { bytes } => self.needed_for(bytes),
             // To end makes more room than to give up.
             Writing::Goes { is_all: true, .. } => return Ok(()),
             // What is sealed may have taken the rest.

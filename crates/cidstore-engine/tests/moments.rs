@@ -1,10 +1,10 @@
-//! What happens at one certain moment of sealing and merging: somebody wants the end, or the catalog cannot
-//! be put in its place.
+//! What happens at one certain moment of sealing and merging: somebody wants the end, the catalog cannot be
+//! put in its place, or room becomes free.
 
 use cidstore_disk::sim::SimDisk;
 use cidstore_disk::{Disk, DiskError, File, Map, Open, Result};
 use cidstore_engine::hdf5::read_catalog;
-use cidstore_engine::{Durability, Merging, Step, Store, StoreError, StoreOptions};
+use cidstore_engine::{Durability, Merging, Progress, Step, Store, StoreError, StoreOptions};
 use cidstore_types::{Batch, Cid, Mutation, Op, Triple};
 use std::ops::Range;
 use std::path::Path;
@@ -20,6 +20,8 @@ struct Plan {
     /// Called when the pages of a file are given back for the first time.
     at_release: Option<Box<dyn FnOnce() + Send>>,
     releases: usize,
+    /// Called when the room on the disk was looked at for the next time.
+    after_look: Option<Box<dyn FnOnce() + Send>>,
     /// What fails of putting the catalog in its place.
     fails: Option<Put>,
 }
@@ -88,7 +90,12 @@ impl Disk for PlannedDisk {
         Ok(Arc::new(PlannedMap { map: self.sim.map(path)?, plan: Arc::clone(&self.plan) }))
     }
     fn available_bytes(&self, dir: &Path) -> Result<u64> {
-        self.sim.available_bytes(dir)
+        let available = self.sim.available_bytes(dir);
+        let happen = self.plan.lock().unwrap().after_look.take();
+        if let Some(happen) = happen {
+            happen();
+        }
+        available
     }
 }
 
@@ -185,4 +192,33 @@ fn a_catalog_that_cannot_be_replaced_costs_one_run_file() {
             assert_eq!(count, 2 * ROWS as u64);
         }
     }
+}
+
+/// A compaction remembers what a result needs. How much is free by the time that it is given up is
+/// something else.
+#[test]
+fn what_becomes_free_after_a_lack_of_room_does_not_count_as_needed() {
+    let disk = PlannedDisk::default();
+    let mut store = open(&disk, 100 * ROWS);
+    for n in 0..2 {
+        commit(&mut store, n);
+        store.maintainer().checkpoint().unwrap();
+    }
+    let (_, mut merger) = store.maintainer().split();
+    // While it is read everything is taken, and free again once that was seen.
+    let (sim, plan) = (disk.sim.clone(), Arc::clone(&disk.plan));
+    merger.on_progress(move |progress| {
+        if let Progress::Moved { read: 1.., .. } = progress {
+            sim.set_capacity(Some(sim.used()));
+            let sim = sim.clone();
+            plan.lock().unwrap().after_look = Some(Box::new(move || sim.set_capacity(None)));
+        }
+    });
+    let error = merger.step(Merging::Everything).unwrap_err();
+    let StoreError::NoRoomToMerge { available: 0, needed, .. } = error else { panic!("{error}") };
+    assert_eq!(disk.sim.available_bytes(Path::new(PATH)).unwrap(), u64::MAX);
+    merger.on_progress(|_| ());
+    disk.sim.set_capacity(Some(disk.sim.used() + 2 * needed));
+    let merged = Step::Merged { runs: 2, rows: 2 * ROWS as u64 };
+    assert_eq!(merger.step(Merging::Everything).unwrap(), merged);
 }

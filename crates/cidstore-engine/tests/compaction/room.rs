@@ -187,15 +187,21 @@ fn a_window_that_has_no_room_after_all_does_not_hold_the_others_up() {
     assert_eq!(steps(&mut merger), [(2, 600)]);
 }
 
-#[test]
-fn what_had_no_room_after_all_is_not_read_again_for_the_same_room() {
+/// A file of 300 rows, of which the first 200 are to be deleted. What is dead then has no metadata, and
+/// what is not has much: by rows a third is left, by bytes more.
+fn larger_than_it_seems() -> Bench {
     let mut bench = Bench::new();
-    // What is dead has no metadata, and what is not has much: by rows a third is left, by bytes more.
     let mut batch = Batch::new(Op::Insert, 1.0, (0..300).map(row).collect());
     let text = format!(r#"{{"schema_version":"{}"}}"#, "v".repeat(600));
     batch.metadata = (200..300).map(|at| (at, text.clone().into())).collect();
     bench.store.commit(&[Mutation::Batch(batch)], Durability::Fsync).unwrap().remove(0).unwrap();
     bench.maintainer.checkpoint().unwrap();
+    bench
+}
+
+#[test]
+fn what_had_no_room_after_all_is_not_read_again_for_the_same_room() {
+    let mut bench = larger_than_it_seems();
     bench.file(Op::Delete, 2.0, 0..200);
     let (_, mut merger) = bench.store.maintainer().split();
     let read = Arc::new(Mutex::new(0));
@@ -241,6 +247,43 @@ fn what_had_no_room_after_all_is_not_read_again_for_the_same_room() {
     // With as much as it needs it is done.
     assert_eq!(step(&mut merger, needed), (Ok(Step::Merged { runs: 1, rows: 100 }), true));
     assert_eq!(bench.store.reader().snapshot().count(&Pattern::ALL).unwrap(), 700);
+}
+
+#[test]
+fn what_was_given_up_half_written_is_not_read_again_before_there_is_room_for_all_of_it() {
+    let mut bench = larger_than_it_seems();
+    // Others are too many to be merged with it.
+    bench.commit(Op::Insert, 1.0, 1000..1800);
+    bench.file(Op::Delete, 2.0, 0..200);
+    let (_, mut merger) = bench.store.maintainer().split();
+    let needed = |step: Result<Step, StoreError>| match step {
+        Err(StoreError::NoRoomToMerge { needed, .. }) => needed,
+        step => panic!("{step:?}"),
+    };
+    bench.leave(RESERVE);
+    let estimate = needed(merger.step(Merging::Everything));
+    // Enough becomes free while it is read, and too little is left when some of it is written.
+    let disk = bench.disk.clone();
+    merger.on_progress(move |progress| match progress {
+        Progress::Moved { read: 1.., .. } => disk.set_capacity(None),
+        Progress::Moved { written: 1.., .. } => disk.set_capacity(Some(disk.used() + RESERVE / 2 - 1)),
+        _ => {}
+    });
+    let files = bench.names();
+    bench.leave(estimate);
+    lacks(merger.step(Merging::Everything), RESERVE / 2);
+    assert_eq!(bench.names(), files);
+    // Read again, it would be given up again.
+    bench.leave(estimate);
+    let all = needed(merger.step(Merging::Everything));
+    assert!(all > estimate + 10_000, "{all} bytes are needed, and it seemed to be {estimate}");
+    bench.leave(all - 1);
+    lacks(merger.step(Merging::Everything), all);
+    // With as much as it needs it is done.
+    merger.on_progress(|_| ());
+    bench.leave(all);
+    assert_eq!(merger.step(Merging::Everything).unwrap(), Step::Merged { runs: 1, rows: 100 });
+    assert_eq!(all, RESERVE + bench.catalog().runs[0].file_bytes);
 }
 
 #[test]
