@@ -21,7 +21,7 @@ pub fn compact(config: &Config, args: &Compact, json: bool) -> Result<(), Failur
     let told = if instead.status {
         status(&mut client)?
     } else if instead.cancel {
-        client.compact(CompactAction::Cancel)?
+        cancel(&mut client)?
     } else if instead.pause {
         client.compact(CompactAction::Pause)?
     } else if instead.resume {
@@ -36,7 +36,11 @@ pub fn compact(config: &Config, args: &Compact, json: bool) -> Result<(), Failur
         }
         started
     };
-    say(json, shown(&told).trim_end(), &told)
+    let mut text = shown(&told);
+    if instead.cancel && told["cancelled"].is_null() {
+        text += "cancelled   nothing: no compaction was under way";
+    }
+    say(json, text.trim_end(), &told)
 }
 
 /// Has the daemon seal everything: a compaction takes what is sealed. It goes without that where there is
@@ -50,6 +54,17 @@ fn seal(config: &Config) -> Result<(), Failure> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Has the compaction under way not go on. `cancelled` is null in what is returned where there was none.
+fn cancel(client: &mut Client) -> Result<Value, Failure> {
+    // The daemon tells which one was cancelled last, whenever that was.
+    let before = client.compact(CompactAction::Status)?;
+    let mut told = client.compact(CompactAction::Cancel)?;
+    if told["cancelled"] == before["cancelled"] {
+        told["cancelled"] = Value::Null;
+    }
+    Ok(told)
 }
 
 fn status(client: &mut Client) -> Result<Value, Failure> {

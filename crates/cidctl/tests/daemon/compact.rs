@@ -70,6 +70,23 @@ fn who_watches_is_told_that_it_was_cancelled() {
 }
 
 #[test]
+fn where_there_is_nothing_to_cancel_it_says_so_whatever_was_cancelled_before() {
+    let daemon = Daemon::start();
+    files(&daemon);
+    // Merging waits, so that it cannot be done before.
+    assert!(daemon.json(&["compact", "--start"])[0]["compaction"].is_object());
+    let (cancelled, nothing) = ("the compaction was cancelled after", "no compaction was under way");
+    for (said, not_said) in [(cancelled, nothing), (nothing, cancelled)] {
+        let shown = daemon.run(&["compact", "--cancel"]);
+        let out = &shown.out;
+        assert!(shown.code == 0 && out.contains(said) && !out.contains(not_said), "{shown:?}");
+    }
+    assert_eq!(daemon.json(&["compact", "--cancel"])[0]["cancelled"], Value::Null);
+    // Who asks how merging is hears of it nevertheless.
+    assert!(daemon.run(&["compact", "--status"]).out.contains(cancelled));
+}
+
+#[test]
 fn what_does_not_go_together_is_wrong_usage() {
     let daemon = Daemon::start();
     for args in [
