@@ -76,6 +76,7 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("checkpoint", Command::Checkpoint),
         ("compact", Command::Compact { action: CompactAction::Start }),
         ("compact at a rate", Command::Compact { action: CompactAction::Rate(50 << 20) }),
+        ("compact cancel", Command::Compact { action: CompactAction::Cancel }),
     ]
 }
 
