@@ -36,6 +36,11 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long HTTP requests under way may take at the end.
 const HTTP_DRAIN: Duration = Duration::from_secs(1);
 
+/// So many times what is sealed at once may be in memory before mutations wait. A seal takes half a second, and
+/// longer beside a merge: with twice as much the writer waited for it, up to 100 ms at a time, at half of the
+/// greatest load (ARCHITECTURE.md).
+const MEMORY_FACTOR: usize = 4;
+
 /// What the main thread waits for.
 enum Note {
     /// SIGTERM or SIGINT.
@@ -212,7 +217,7 @@ fn store_options(config: &Config) -> Result<StoreOptions, Fatal> {
         segment_bytes: config.wal_segment_bytes.0,
         batch_rows_max: config.batch_triples_max,
         seal_rows: config.promotion_threshold,
-        memory_rows_max: config.promotion_threshold.saturating_mul(2),
+        memory_rows_max: config.promotion_threshold.saturating_mul(MEMORY_FACTOR),
         // As many rows as are asked for can be sealed at once, in 64 runs.
         tidy_rows_max: defaults.tidy_rows_max.max(config.promotion_threshold / 16),
         ..defaults

@@ -147,7 +147,7 @@ settings! {
     writer_queue_max: usize = "16384", "CIDSTORE_WRITER_QUEUE_MAX";
     /// Bytes of them, likewise; a triple counts as 200 bytes, or as what it came in.
     writer_queue_bytes_max: Bytes = "128MiB", "CIDSTORE_WRITER_QUEUE_BYTES_MAX";
-    /// Rows held in memory before they are sealed into HDF5; 128 bytes of metadata count as a row.
+    /// Rows held in memory before they are sealed into HDF5; 128 bytes of metadata count as a row. Up to four times as many while sealing is behind; then mutations wait.
     promotion_threshold: usize = "250000", "CIDSTORE_PROMOTION_THRESHOLD";
     /// Size of a log segment, at least 64 KiB.
     wal_segment_bytes: Bytes = "64MiB", "CIDSTORE_WAL_SEGMENT_BYTES";
