@@ -1,7 +1,8 @@
-//! A pipeline's worth of commands and where it came from.
+//! What goes out together, and where it came from.
 
 use crate::encode::Encoder;
 use crate::pace::{Bounds, PIPELINE_BYTES_MAX, PIPELINE_COMMANDS_MAX};
+use crate::slots::SlotMap;
 use cidstore_types::{Op, Row, Seq, Triple, TripleRecord};
 use redis::{Cmd, Pipeline};
 use std::sync::Arc;
@@ -23,9 +24,36 @@ pub(crate) enum Span {
     Store { last: Triple },
 }
 
-/// Commands that go out together. Redis runs them in their order, so the newest wins.
-pub(crate) struct Chunk {
+/// What goes to one server, which runs it in this order, so that the newest wins.
+pub(crate) struct Part {
+    /// The place of the server among those that the mirror is connected to.
+    pub server: usize,
     pub pipeline: Pipeline,
+    /// Of each command, which row of the chunk it is for; they ascend.
+    pub rows: Vec<u32>,
+}
+
+impl Part {
+    /// The part of that server, which is made where there is none.
+    pub fn of(parts: &mut Vec<Self>, server: usize) -> &mut Self {
+        let at = parts.iter().position(|part| part.server == server).unwrap_or_else(|| {
+            parts.push(Self { server, pipeline: Pipeline::with_capacity(64), rows: Vec::with_capacity(64) });
+            parts.len() - 1
+        });
+        &mut parts[at]
+    }
+
+    pub fn add(&mut self, row: u32, command: Cmd) {
+        self.pipeline.add_command(command);
+        self.rows.push(row);
+    }
+}
+
+/// Rows that go out together.
+pub(crate) struct Chunk {
+    pub parts: Vec<Part>,
+    /// How many rows.
+    pub rows: u32,
     pub bytes: usize,
     pub sets: u64,
     pub unlinks: u64,
@@ -55,13 +83,15 @@ pub(crate) struct Filler {
     encoder: Encoder,
     shared: SharedBounds,
     bounds: Bounds,
+    /// Which server has which key; `None`: the only one.
+    slots: Option<Arc<SlotMap>>,
     chunk: Option<Chunk>,
 }
 
 impl Filler {
-    pub fn new(prefix: &str, shared: SharedBounds) -> Self {
+    pub fn new(prefix: &str, slots: Option<Arc<SlotMap>>, shared: SharedBounds) -> Self {
         let bounds = shared.get();
-        Self { encoder: Encoder::new(prefix), shared, bounds, chunk: None }
+        Self { encoder: Encoder::new(prefix), shared, bounds, slots, chunk: None }
     }
 
     /// Adds a row of the log.
@@ -83,12 +113,13 @@ impl Filler {
     }
 
     fn add(&mut self, command: Cmd, bytes: usize, op: Op, span: Span) -> &mut Chunk {
+        let server = self.slots.as_ref().map_or(0, |slots| slots.node_of(self.encoder.key()));
         let chunk = self.chunk.get_or_insert_with(|| {
             self.bounds = self.shared.get();
-            let pipeline = Pipeline::with_capacity(self.bounds.commands.min(64));
-            Chunk { pipeline, bytes: 0, sets: 0, unlinks: 0, span }
+            Chunk { parts: Vec::new(), rows: 0, bytes: 0, sets: 0, unlinks: 0, span }
         });
-        chunk.pipeline.add_command(command);
+        Part::of(&mut chunk.parts, server).add(chunk.rows, command);
+        chunk.rows += 1;
         chunk.bytes += bytes;
         match op {
             Op::Insert => chunk.sets += 1,
@@ -100,7 +131,7 @@ impl Filler {
     /// Whether the chunk is to be sent before another row goes in.
     pub fn is_full(&self) -> bool {
         let full = |chunk: &Chunk| {
-            chunk.pipeline.len() >= self.bounds.commands
+            chunk.rows as usize >= self.bounds.commands
                 || chunk.bytes >= self.bounds.bytes.min(PIPELINE_BYTES_MAX)
         };
         self.chunk.as_ref().is_some_and(full)

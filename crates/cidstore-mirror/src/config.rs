@@ -1,7 +1,8 @@
 //! Where Redis is and how the mirror uses it: plain values in, a checked [`Target`] out.
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use crate::endpoint::{self, Address, Layout};
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Most bytes of a key prefix.
@@ -37,25 +38,59 @@ impl fmt::Display for Secret {
     }
 }
 
+/// What is spoken: versions of the Redis serialization protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// What a server speaks to whom does not ask for more.
+    #[default]
+    Resp2,
+    /// Asked for by `HELLO 3`; Redis 6 and newer, Valkey.
+    Resp3,
+}
+
 /// How to reach Redis and what to write there. [`MirrorConfig::target`] checks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MirrorConfig {
-    /// `redis://[user[:password]@]host[:port][/db]`; wins over the single fields. Secret, because a
+    /// One or several URLs; of the single fields only those count that it says nothing of. Secret, because a
     /// password may be in it.
+    ///
+    /// `redis://[[user]:password@]host[:port][/db]`, with `rediss` for TLS; several of these, of which the
+    /// first primary is taken; `redis://n1,n2,…` for a cluster; `redis+sentinel://s1,s2,…/name[/db]`;
+    /// `unix:/path`.
     pub url: Option<Secret>,
-    /// Host name or address. Neither this nor `url` set: no mirror.
+    /// Host names or addresses, `host[:port]` with commas between: the first primary among them is taken.
+    /// Neither this nor `url` set: no mirror.
     pub host: Option<String>,
-    /// TCP port, 6379 by default.
+    /// TCP port of hosts that come without one, 6379 by default.
     pub port: u16,
     /// ACL user; without one Redis takes the password as that of the user `default`.
     pub username: Option<String>,
     /// Password.
     pub password: Option<Secret>,
+    /// A file with the password, instead; it is read at each connect, so that the password can be changed.
+    pub password_file: Option<PathBuf>,
+    /// ACL user of the sentinels.
+    pub sentinel_username: Option<String>,
+    /// Password of the sentinels.
+    pub sentinel_password: Option<Secret>,
+    /// A file with it, instead.
+    pub sentinel_password_file: Option<PathBuf>,
     /// Number of the database, 0 by default.
     pub db: u32,
+    /// Whether to speak TLS, whatever the URL begins with.
+    pub tls: bool,
+    /// PEM file of the authorities that may have signed the server's certificate; by default those that the
+    /// system trusts. This and the next two are read at each connect.
+    pub tls_ca_file: Option<PathBuf>,
+    /// PEM file of the certificate, and its chain, that is shown to the server.
+    pub tls_cert_file: Option<PathBuf>,
+    /// PEM file of its private key.
+    pub tls_key_file: Option<PathBuf>,
+    /// What is spoken, where the URL does not say.
+    pub protocol: Protocol,
     /// Written before each hash to make a key; empty by default, at most [`PREFIX_BYTES_MAX`] bytes.
     pub prefix: String,
-    /// Longest wait for TCP connect and greeting, 5 s by default.
+    /// Longest wait for TCP connect, TLS and greeting of one server, 5 s by default.
     pub connect_timeout: Duration,
     /// Longest wait for the replies to a pipeline, 10 s by default.
     pub response_timeout: Duration,
@@ -74,7 +109,16 @@ impl Default for MirrorConfig {
             port: DEFAULT_PORT,
             username: None,
             password: None,
+            password_file: None,
+            sentinel_username: None,
+            sentinel_password: None,
+            sentinel_password_file: None,
             db: 0,
+            tls: false,
+            tls_ca_file: None,
+            tls_cert_file: None,
+            tls_key_file: None,
+            protocol: Protocol::Resp2,
             prefix: String::new(),
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(10),
@@ -96,24 +140,53 @@ pub struct ConfigError {
     pub expected: String,
 }
 
+impl ConfigError {
+    fn new(field: &'static str, found: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self { field, found: found.into(), expected: expected.into() }
+    }
+}
+
+/// Who the mirror is to a server.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Login {
+    pub username: Option<String>,
+    pub password: Option<Password>,
+}
+
+/// Where a password is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Password {
+    Text(Secret),
+    File(PathBuf),
+}
+
+/// What TLS needs beside the name of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tls {
+    pub ca: Option<PathBuf>,
+    /// Certificate and key.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
 /// A checked place to write to.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Target {
-    pub(crate) connection: ConnectionInfo,
-    /// `host:port/db`, for messages.
+    pub(crate) layout: Layout,
+    pub(crate) login: Login,
+    pub(crate) sentinel_login: Login,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) db: u32,
+    pub(crate) protocol: Protocol,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) response_timeout: Duration,
+    /// `host:port/db` or the like, for messages.
     name: String,
 }
 
 impl Target {
-    /// `host:port/db`, without user or password.
+    /// `host:port/db`, or the servers of a cluster or of Sentinel; without user or password.
     pub fn name(&self) -> &str {
         &self.name
-    }
-}
-
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Target").field(&self.name).finish()
     }
 }
 
@@ -123,17 +196,48 @@ impl MirrorConfig {
         self.url.is_some() || self.host.is_some()
     }
 
-    /// Checks every field; `None` when no mirror is asked for.
+    /// Checks every field; `None` when no mirror is asked for. Files are not looked at: they may come later.
     ///
     /// # Errors
     /// [`ConfigError`] naming the first field that cannot be used.
     pub fn target(&self) -> Result<Option<Target>, ConfigError> {
-        let wrong = |field, found: &dyn fmt::Display, expected: &str| {
-            Err(ConfigError { field, found: found.to_string(), expected: expected.into() })
+        self.check_prefix_and_times()?;
+        let given = match (&self.url, &self.host) {
+            (Some(url), _) => endpoint::parse(url.expose()).map_err(|found| {
+                let expected = "redis://[user:password@]host[:port][/db], rediss://…, redis://host,host,… \
+                                (cluster), redis+sentinel://host,…/name or unix:/path";
+                ConfigError::new("url", found, expected)
+            })?,
+            (None, Some(hosts)) => self.by_hosts(hosts)?,
+            (None, None) => return Ok(None),
         };
+        let login = match (given.username, given.password) {
+            (None, None) => {
+                login(["username", "password_file"], &self.username, &self.password, &self.password_file)?
+            }
+            (username, password) => Login { username, password: password.map(Password::Text) },
+        };
+        let sentinel_login = login_of_sentinels(self)?;
+        let db = given.db.unwrap_or(self.db);
+        if matches!(given.layout, Layout::Cluster(_)) && db != 0 {
+            return Err(ConfigError::new("db", db.to_string(), "0, which is all that a cluster has"));
+        }
+        let tls = self.tls(given.tls)?;
+        let is_socket = |address: &Address| matches!(address, Address::Unix(_));
+        if tls.is_some() && matches!(&given.layout, Layout::Servers(servers) if servers.iter().any(is_socket)) {
+            return Err(ConfigError::new("tls", "true", "false, since a socket file has no TLS"));
+        }
+        let name = format!("{}/{db}", given.layout);
+        let protocol = given.protocol.unwrap_or(self.protocol);
+        let (connect_timeout, response_timeout) = (self.connect_timeout, self.response_timeout);
+        let layout = given.layout;
+        Ok(Some(Target { layout, login, sentinel_login, tls, db, protocol, connect_timeout, response_timeout, name }))
+    }
+
+    fn check_prefix_and_times(&self) -> Result<(), ConfigError> {
         if self.prefix.len() > PREFIX_BYTES_MAX || self.prefix.chars().any(|c| c.is_control() || c == ' ') {
             let expected = format!("at most {PREFIX_BYTES_MAX} bytes without spaces or control characters");
-            return wrong("prefix", &format!("{:?}", self.prefix), &expected);
+            return Err(ConfigError::new("prefix", format!("{:?}", self.prefix), expected));
         }
         let times = [
             ("connect_timeout", self.connect_timeout),
@@ -143,103 +247,109 @@ impl MirrorConfig {
         ];
         for (field, time) in times {
             if time < Duration::from_millis(1) || time > Duration::from_hours(1) {
-                return wrong(field, &format!("{time:?}"), "1 ms to 1 h");
+                return Err(ConfigError::new(field, format!("{time:?}"), "1 ms to 1 h"));
             }
         }
-        let connection = match (&self.url, &self.host) {
-            (Some(url), _) => Self::parse_url(url)?,
-            (None, Some(host)) => self.by_fields(host)?,
-            (None, None) => return Ok(None),
-        };
-        let name = format!("{}/{}", connection.addr(), connection.redis_settings().db());
-        Ok(Some(Target { connection, name }))
+        Ok(())
     }
 
-    fn parse_url(url: &Secret) -> Result<ConnectionInfo, ConfigError> {
-        const EXPECTED: &str = "redis://[user[:password]@]host[:port][/db]";
-        let wrong = |found: String| ConfigError { field: "url", found, expected: EXPECTED.into() };
-        let Some((scheme, _)) = url.expose().split_once("://") else {
-            return Err(wrong("a text without scheme".into()));
-        };
-        if scheme != "redis" {
-            let shown: String = scheme.chars().take(20).collect();
-            return Err(wrong(format!("a URL of the scheme {shown:?}, which this version does not speak")));
-        }
-        // What is not understood must not be passed over: `?ssl=true` asks for TLS elsewhere.
-        if url.expose().contains(['?', '#']) {
-            let found = "a URL with parameters ('?' or '#'; in a password these are %3F and %23)";
-            return Err(wrong(found.into()));
-        }
-        // The parser's own message has no text of the URL in it.
-        let info = url.expose().into_connection_info();
-        let info = info.map_err(|e| wrong(format!("not a usable URL ({e})")))?;
-        let login = info.redis_settings();
-        if login.username().is_some() && login.password().is_none() {
-            return Err(wrong(
-                "a URL with a user and no password (a password alone is written :password@)".into(),
-            ));
-        }
-        Ok(info)
-    }
-
-    fn by_fields(&self, host: &str) -> Result<ConnectionInfo, ConfigError> {
-        let wrong = |field, found: String, expected: &str| {
-            Err(ConfigError { field, found, expected: expected.into() })
-        };
-        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || matches!(c, '/' | '@' | ',')) {
-            return wrong("host", format!("{host:?}"), "a host name or an address");
-        }
+    fn by_hosts(&self, hosts: &str) -> Result<endpoint::Parsed, ConfigError> {
         if self.port == 0 {
-            return wrong("port", "0".into(), "1 to 65535");
+            return Err(ConfigError::new("port", "0", "1 to 65535"));
         }
-        if self.username.is_some() && self.password.is_none() {
-            return wrong("username", "set without a password".into(), "both or none");
-        }
-        let mut redis = RedisConnectionInfo::default().set_db(i64::from(self.db));
-        if let Some(username) = &self.username {
-            redis = redis.set_username(username);
-        }
-        if let Some(password) = &self.password {
-            redis = redis.set_password(password.expose());
-        }
-        let addr = ConnectionAddr::Tcp(host.into(), self.port);
-        match addr.into_connection_info() {
-            Ok(connection) => Ok(connection.set_redis_settings(redis)),
-            Err(e) => wrong("host", format!("{host:?} ({e})"), "a host name or an address"),
-        }
+        let address = |host: &str| endpoint::address(host.trim(), self.port);
+        let servers: Result<Vec<_>, _> = hosts.split(',').map(address).collect();
+        let wrong = |_| ConfigError::new("host", format!("{hosts:?}"), "host[:port], several with commas between");
+        Ok(endpoint::Parsed {
+            layout: Layout::Servers(servers.map_err(wrong)?),
+            tls: false,
+            username: None,
+            password: None,
+            db: None,
+            protocol: None,
+        })
     }
+
+    fn tls(&self, by_url: bool) -> Result<Option<Tls>, ConfigError> {
+        let client = match (&self.tls_cert_file, &self.tls_key_file) {
+            (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(ConfigError::new("tls_key_file", "not set", "the key of tls_cert_file"));
+            }
+            (None, Some(_)) => {
+                return Err(ConfigError::new("tls_cert_file", "not set", "the certificate of tls_key_file"));
+            }
+        };
+        if self.tls || by_url {
+            return Ok(Some(Tls { ca: self.tls_ca_file.clone(), client }));
+        }
+        // Who names certificates means TLS; to go on without it would send the password in the clear.
+        if client.is_some() || self.tls_ca_file.is_some() {
+            let expected = "true (or a URL of rediss), since certificates are set";
+            return Err(ConfigError::new("tls", "false", expected));
+        }
+        Ok(None)
+    }
+}
+
+fn login(
+    [user_field, file_field]: [&'static str; 2],
+    username: &Option<String>,
+    password: &Option<Secret>,
+    file: &Option<PathBuf>,
+) -> Result<Login, ConfigError> {
+    let password = match (password, file) {
+        (Some(_), Some(_)) => {
+            return Err(ConfigError::new(file_field, "set beside the password itself", "one of the two"));
+        }
+        (Some(text), None) => Some(Password::Text(text.clone())),
+        (None, Some(file)) => Some(Password::File(file.clone())),
+        (None, None) if username.is_some() => {
+            return Err(ConfigError::new(user_field, "set without a password", "both or none"));
+        }
+        (None, None) => None,
+    };
+    Ok(Login { username: username.clone(), password })
+}
+
+fn login_of_sentinels(config: &MirrorConfig) -> Result<Login, ConfigError> {
+    let MirrorConfig { sentinel_username, sentinel_password, sentinel_password_file, .. } = config;
+    let fields = ["sentinel_username", "sentinel_password_file"];
+    login(fields, sentinel_username, sentinel_password, sentinel_password_file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn by_url(url: &str) -> MirrorConfig {
+        MirrorConfig { url: Some(Secret::new(url)), ..MirrorConfig::default() }
+    }
+
+    fn host() -> MirrorConfig {
+        MirrorConfig { host: Some("h".into()), ..MirrorConfig::default() }
+    }
+
+    fn target(config: &MirrorConfig) -> Target {
+        config.target().unwrap().expect("a mirror is configured")
+    }
+
     #[test]
     fn secrets_never_show() {
+        let password = || Some(Secret::new("hunter2"));
         let config = MirrorConfig {
-            url: Some(Secret::new("redis://joe:hunter2@example.org:7000/3")),
-            password: Some(Secret::new("hunter2")),
-            ..MirrorConfig::default()
+            password: password(),
+            sentinel_password: password(),
+            ..by_url("redis://joe:hunter2@example.org:7000/3")
         };
-        let target = config.target().unwrap().unwrap();
+        let target = target(&config);
         let shown = format!("{config:?} {target:?} {} {}", target.name(), Secret::new("hunter2"));
         assert!(!shown.contains("hunter2"), "{shown}");
         assert_eq!(target.name(), "example.org:7000/3");
-        assert_eq!(target.connection.redis_settings().password(), Some("hunter2"));
-        for bad in [
-            "hunter2",
-            "http://joe:hunter2@h",
-            "redis://joe:hunter2@h:notaport",
-            "rediss://:hunter2@h",
-            "redis+sentinel://:hunter2@h/mymaster",
-            "redis://:hunter2@h:1,i:2/0",
-            "redis://:hunter2@h?ssl=true",
-            "redis://:hunter2@h#insecure",
-            "redis://:hun?ter2hunter2@h",
-            "redis://hunter2@h",
-        ] {
-            let config = MirrorConfig { url: Some(Secret::new(bad)), ..MirrorConfig::default() };
-            let error = config.target().unwrap_err();
+        assert_eq!(target.login.password, Some(Password::Text(Secret::new("hunter2"))));
+        for bad in ["hunter2", "http://joe:hunter2@h", "redis://:hunter2@h?ssl=true", "redis://hunter2@h"] {
+            let error = by_url(bad).target().unwrap_err();
             assert_eq!(error.field, "url");
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
@@ -247,28 +357,51 @@ mod tests {
 
     #[test]
     fn fields_are_checked_and_named() {
-        let host = || MirrorConfig { host: Some("h".into()), ..MirrorConfig::default() };
+        let file = || Some(PathBuf::from("/f"));
         let bad = [
             ("host", MirrorConfig { host: Some("a b".into()), ..host() }),
-            ("host", MirrorConfig { host: Some("a:1,b:2".into()), ..host() }),
+            ("host", MirrorConfig { host: Some("a,,b".into()), ..host() }),
+            ("host", MirrorConfig { host: Some("a:b".into()), ..host() }),
             ("port", MirrorConfig { port: 0, ..host() }),
             ("username", MirrorConfig { username: Some("u".into()), ..host() }),
+            ("password_file", MirrorConfig { password: Some(Secret::new("p")), password_file: file(), ..host() }),
+            ("sentinel_username", MirrorConfig { sentinel_username: Some("u".into()), ..host() }),
             ("prefix", MirrorConfig { prefix: "a b".into(), ..host() }),
             ("prefix", MirrorConfig { prefix: "x".repeat(PREFIX_BYTES_MAX + 1), ..host() }),
             ("response_timeout", MirrorConfig { response_timeout: Duration::ZERO, ..host() }),
+            ("tls", MirrorConfig { tls_ca_file: file(), ..host() }),
+            ("tls_key_file", MirrorConfig { tls: true, tls_cert_file: file(), ..host() }),
+            ("tls_cert_file", MirrorConfig { tls: true, tls_key_file: file(), ..host() }),
+            ("tls", MirrorConfig { tls: true, ..by_url("unix:/path") }),
+            ("db", MirrorConfig { db: 1, ..by_url("redis+cluster://n") }),
         ];
         for (field, config) in bad {
             assert_eq!(config.target().unwrap_err().field, field);
         }
         assert!(MirrorConfig::default().target().unwrap().is_none());
         let config = MirrorConfig { db: 2, password: Some(Secret::new("p")), ..host() };
-        assert_eq!(config.target().unwrap().unwrap().name(), "h:6379/2");
+        assert_eq!(target(&config).name(), "h:6379/2");
+        let config = MirrorConfig { host: Some("a, b:1".into()), port: 7, ..host() };
+        assert_eq!(target(&config).name(), "a:7,b:1/0");
     }
 
     #[test]
-    fn url_wins_over_the_fields() {
-        let url = Some(Secret::new("redis://a:1/0"));
-        let config = MirrorConfig { url, host: Some("b".into()), ..MirrorConfig::default() };
-        assert_eq!(config.target().unwrap().unwrap().name(), "a:1/0");
+    fn url_wins_over_the_fields_where_it_says_something() {
+        let fields = || MirrorConfig {
+            host: Some("b".into()),
+            username: Some("joe".into()),
+            password_file: Some("/f".into()),
+            db: 4,
+            ..MirrorConfig::default()
+        };
+        let with = |url: &str| target(&MirrorConfig { url: Some(Secret::new(url)), ..fields() });
+        let silent = with("redis://a:1");
+        assert_eq!(silent.name(), "a:1/4");
+        assert_eq!(silent.login, Login { username: Some("joe".into()), password: Some(Password::File("/f".into())) });
+        let telling = with("redis://:x@a:1/0");
+        assert_eq!(telling.name(), "a:1/0");
+        assert_eq!(telling.login, Login { username: None, password: Some(Password::Text(Secret::new("x"))) });
+        assert!(with("rediss://a").tls.is_some() && with("redis://a").tls.is_none());
+        assert!(target(&MirrorConfig { tls: true, ..by_url("redis://a") }).tls.is_some());
     }
 }

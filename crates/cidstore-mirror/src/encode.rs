@@ -45,6 +45,11 @@ impl Encoder {
         self.set(hash)
     }
 
+    /// The key of the command that was made last.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
     fn set(&mut self, hash: &TripleHash) -> (Cmd, usize) {
         self.key.truncate(self.prefix_bytes);
         write_hex(&mut self.key, &hash.0);

@@ -1,5 +1,6 @@
 //! What goes wrong, sorted by who can mend it, with what to do.
 
+use crate::endpoint::Address;
 use redis::{ErrorKind, RedisError, ServerError};
 use std::fmt;
 
@@ -53,6 +54,11 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
+    /// The same, with the server that it is about.
+    pub(crate) fn at(self, address: &Address) -> Self {
+        Self { what: format!("{address}: {}", self.what), ..self }
+    }
+
     pub(crate) fn network(what: impl Into<String>) -> Self {
         Self { category: Category::Network, what: what.into(), remedy: REACH }
     }
@@ -82,7 +88,8 @@ impl Failure {
     }
 }
 
-const REACH: &str = "check that Redis runs and that host and port are right; the mirror keeps trying";
+const REACH: &str =
+    "check that Redis runs, that host and port are right, and whether it wants TLS; the mirror keeps trying";
 const PASSWORD: &str = "set the user name and password that Redis expects (REDIS_USERNAME, REDIS_PASSWORD)";
 
 /// Category and remedy of an error reply, by its code: the first word of the reply.
@@ -91,12 +98,17 @@ fn judge(code: &str, details: &str) -> (Category, &'static str) {
         "NOAUTH" | "WRONGPASS" => (Category::Auth, PASSWORD),
         "NOPERM" => (
             Category::Auth,
-            "let the ACL user run SET, GET, MGET, UNLINK, SCAN and SELECT (better CLIENT and INFO, too) on the mirror's keys and on cidstore:mirror:*",
+            "let the ACL user run SET, GET, UNLINK, SCAN and SELECT (better CLIENT, INFO and ROLE, too; CLUSTER in a cluster) on the mirror's keys and on cidstore:mirror:*",
         ),
         "READONLY" => (Category::Validation, "point the mirror at the primary, not at a replica"),
-        "MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN" | "TRYAGAIN" => {
-            (Category::Validation, "this is a cluster node: point the mirror at a single server")
+        "MOVED" | "ASK" | "CROSSSLOT" => {
+            (Category::Validation, "this is a cluster: name some of its nodes as redis+cluster://host,host,…")
         }
+        "CLUSTERDOWN" | "TRYAGAIN" => (
+            Category::Resource,
+            "the cluster misses servers or moves slots: see CLUSTER INFO there; the mirror owes the rest until then",
+        ),
+        "NOPROTO" => (Category::Validation, "this server speaks RESP2 only: leave redis_protocol at resp2"),
         "LOADING" => (Category::Resource, "Redis is loading its data: nothing to do but wait"),
         "OOM" => (
             Category::Resource,
@@ -121,10 +133,33 @@ fn judge(code: &str, details: &str) -> (Category, &'static str) {
     }
 }
 
+/// What to do about what the TLS library says. It comes as text: the `redis` crate keeps the error itself.
+fn tls_remedy(text: &str) -> Option<&'static str> {
+    let cases = [
+        ("UnknownIssuer", "name the authority that signed the server's certificate (REDIS_TLS_CA_FILE)"),
+        ("NotValidForName", "connect by a name, or an address, that is in the server's certificate"),
+        ("certificate not valid for name", "connect by a name, or an address, that is in the server's certificate"),
+        ("Expired", "renew the server's certificate, and look at the clocks of both machines"),
+        ("expired", "renew the certificate, and look at the clocks of both machines"),
+        ("NotValidYet", "look at the clocks of both machines: the server's certificate is of the future"),
+        ("not valid yet", "look at the clocks of both machines: the certificate is of the future"),
+        ("CertificateRequired", "this server wants a certificate: set REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE"),
+        ("corrupt message", "this port does not speak TLS: give the TLS port, or redis:// instead of rediss://"),
+        ("invalid peer certificate", "check the server's certificate, and REDIS_TLS_CA_FILE"),
+        ("fatal alert", "the server refuses: check the certificate and key that are shown to it, and its log"),
+    ];
+    cases.iter().find(|(part, _)| text.contains(part)).map(|(_, remedy)| *remedy)
+}
+
 impl From<RedisError> for Failure {
     fn from(error: RedisError) -> Self {
         match error.kind() {
             ErrorKind::Io if error.is_timeout() => Self::network("no reply from Redis in time"),
+            ErrorKind::Io if tls_remedy(&error.to_string()).is_some() => {
+                let what = format!("TLS: {error}");
+                let remedy = tls_remedy(&what).unwrap_or(REACH);
+                Self { category: Category::Auth, what, remedy }
+            }
             ErrorKind::Io | ErrorKind::Parse => Self::network(format!("connection to Redis: {error}")),
             _ => match error.code() {
                 Some(code) => Self::from_code(code, error.detail().unwrap_or_default()),
@@ -149,7 +184,8 @@ mod tests {
             ("WRONGPASS", "invalid username-password pair", Category::Auth, "REDIS_PASSWORD"),
             ("NOPERM", "this user has no permissions", Category::Auth, "ACL"),
             ("READONLY", "You can't write against a read only replica.", Category::Validation, "primary"),
-            ("MOVED", "3999 127.0.0.1:6381", Category::Validation, "cluster"),
+            ("MOVED", "3999 127.0.0.1:6381", Category::Validation, "redis+cluster"),
+            ("CLUSTERDOWN", "The cluster is down", Category::Resource, "CLUSTER INFO"),
             ("LOADING", "Redis is loading the dataset in memory", Category::Resource, "wait"),
             ("OOM", "command not allowed when used memory > 'maxmemory'.", Category::Resource, "maxmemory"),
             ("MISCONF", "Redis is configured to save RDB snapshots", Category::Resource, "disk"),

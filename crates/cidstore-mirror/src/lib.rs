@@ -4,8 +4,8 @@
 //! log, pipelined. A mutation never waits for it: what Redis misses is in the log, and a cursor
 //! tells how far Redis is.
 //!
-//! **Owns** the connection to Redis, the cursor file, the epoch key, and the state that `/status`
-//! and the metrics show.
+//! **Owns** the connections to Redis (one server, the primary that Sentinel names, the primaries of a
+//! cluster), the cursor file, the epoch keys, and the state that `/status` and the metrics show.
 //!
 //! **Knows nothing of** requests, sockets of clients, runs or indexes. It reads the log; it asks
 //! the store, behind [`RebuildSource`], only for a rebuild.
@@ -13,25 +13,31 @@
 //! **Invariants**
 //! - At least once and in order: what is sent again after a failure begins at the last confirmed
 //!   seq, and the newest mutation of a triple is always sent last.
-//! - The cursor file and the epoch key may be behind what Redis holds, never ahead of it. The key
+//! - The cursor file and the epoch keys may be behind what Redis holds, never ahead of it. The key
 //!   `cidstore:mirror:<store id>` (with `:<prefix>` where there is a prefix) holds a seq up to
 //!   which this Redis has everything; it is moved only where it exists, so a Redis that lost its
 //!   data shows it by having none. It cannot be taken for a triple's key, which ends in 64 hex
-//!   digits.
+//!   digits. A cluster has 64 of them, `cidstore:mirror:{<tag>}<store id>`, spread over its slots, so that
+//!   each primary has some, and takes them along where slots move; the least of them counts.
 //! - Memory is bounded by [`PIPELINE_BYTES_MAX`] times the few pipelines under way, whatever the lag.
 //! - Without a configured Redis there is no thread, no task, no log line.
 //!
-//! **What it asks of Redis** (6 or newer, or Valkey): SET, GET, MGET, UNLINK and SCAN on
-//! `<prefix>*` and `cidstore:mirror:*`, SELECT for a database other than 0. With CLIENT it ends its
-//! own older connections, so that commands stuck in them cannot come after newer ones; with INFO it
-//! knows after a broken connection that the data is still the same and repeats less. One database
-//! and prefix belong to one store. A policy that evicts keys (`allkeys-*`) may evict the epoch key:
-//! the mirror then takes the data for lost and writes it anew.
+//! **What it asks of Redis** (6 or newer, or Valkey): SET, GET, UNLINK and SCAN on `<prefix>*` and
+//! `cidstore:mirror:*`, SELECT for a database other than 0, CLUSTER SLOTS of a cluster. With CLIENT it ends
+//! its own older connections, so that commands stuck in them cannot come after newer ones; with INFO it
+//! knows after a broken connection that the data is still the same and repeats less; with ROLE it sees which
+//! of several servers is the primary. One database and prefix belong to one store. A policy that evicts keys
+//! (`allkeys-*`) may evict an epoch key: the mirror then takes the data for lost and writes it anew.
+
+// Only chosen, as what encrypts.
+use rustls as _;
 
 mod chunk;
 mod config;
+mod connect;
 mod cursor;
 mod encode;
+mod endpoint;
 mod failure;
 mod feed;
 mod follower;
@@ -39,11 +45,14 @@ mod link;
 mod mirror;
 mod pace;
 mod plan;
+mod pump;
+mod servers;
+mod slots;
 mod source;
 mod state;
 mod sweep;
 
-pub use config::{ConfigError, DEFAULT_PORT, MirrorConfig, PREFIX_BYTES_MAX, Secret, Target};
+pub use config::{ConfigError, DEFAULT_PORT, MirrorConfig, PREFIX_BYTES_MAX, Protocol, Secret, Target};
 pub use failure::{Category, Failure};
 pub use mirror::{Mirror, OpenError, Parts};
 pub use pace::{PIPELINE_BYTES_MAX, PIPELINE_COMMANDS_MAX};

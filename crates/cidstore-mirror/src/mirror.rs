@@ -62,8 +62,7 @@ impl Mirror {
     /// file is no error: it is as good as none.
     pub fn open(config: MirrorConfig, parts: Parts) -> Result<Option<Self>, OpenError> {
         let Some(target) = config.target()? else { return Ok(None) };
-        let db = target.connection.redis_settings().db();
-        let names = Names::new(parts.store_id, db, &config.prefix);
+        let names = Names::new(parts.store_id, target.db, &config.prefix);
         let file = CursorFile::new(Arc::clone(&parts.disk), parts.cursor.clone(), parts.store_id);
         let mut position = match file.load()? {
             None => Position::default(),

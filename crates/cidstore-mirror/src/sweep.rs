@@ -6,10 +6,11 @@
 //! nothing is removed, since its keys cannot be told from stale ones.
 
 use crate::failure::Failure;
-use crate::link::{Link, Names};
+use crate::connect::Connection;
+use crate::link::{EPOCH_KEYS, Link, Names};
 use crate::source::RebuildSource;
 use cidstore_types::{Cid, Triple, TripleHash};
-use redis::{Cmd, Value};
+use redis::{Pipeline, Value};
 use std::sync::Arc;
 
 /// Keys that one `SCAN` looks at, about.
@@ -21,15 +22,24 @@ const VALUES_AT_ONCE: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sweep {
     NotBegun,
-    /// Next cursor of `SCAN`.
-    At(u64),
+    /// Next cursor of `SCAN` on the server at that place.
+    At { server: usize, cursor: u64 },
     Done,
+}
+
+impl Sweep {
+    /// The servers are others than before: places and cursors mean nothing to them.
+    pub fn begin_anew(&mut self) {
+        if matches!(self, Self::At { .. }) {
+            *self = Self::NotBegun;
+        }
+    }
 }
 
 /// Goes on with a sweep until it is done; `progress` is kept up to date. Returns nothing: what was
 /// removed is in `removed`.
 pub(crate) async fn run(
-    link: &mut Link,
+    link: &Link,
     names: &Names,
     prefix: &str,
     source: &Arc<dyn RebuildSource>,
@@ -37,12 +47,16 @@ pub(crate) async fn run(
     removed: &mut u64,
 ) -> Result<(), Failure> {
     if *progress == Sweep::NotBegun {
-        *progress =
-            if shared_with_another_store(link, names, prefix).await? { Sweep::Done } else { Sweep::At(0) };
+        let shared = shared_with_another_store(link, names, prefix).await?;
+        *progress = if shared { Sweep::Done } else { Sweep::At { server: 0, cursor: 0 } };
     }
     let pattern = format!("{}*", glob_escaped(prefix));
-    while let Sweep::At(cursor) = *progress {
-        let (next, keys) = scan(link, cursor, &pattern).await?;
+    while let Sweep::At { server, cursor } = *progress {
+        let Some(connection) = link.connections().get(server) else {
+            *progress = Sweep::Done;
+            break;
+        };
+        let (next, keys) = scan(connection, cursor, &pattern).await?;
         let candidates: Vec<(Vec<u8>, TripleHash)> = keys
             .into_iter()
             .filter_map(|key| Some((hash_of_key(&key, prefix)?, key)))
@@ -50,35 +64,41 @@ pub(crate) async fn run(
             .collect();
         let stale = absent(source, candidates).await?;
         for group in stale.chunks(VALUES_AT_ONCE) {
-            *removed += remove_own(link, group).await?;
+            *removed += remove_own(connection, group).await?;
         }
-        *progress = if next == 0 { Sweep::Done } else { Sweep::At(next) };
+        *progress = match next {
+            0 => Sweep::At { server: server + 1, cursor: 0 },
+            next => Sweep::At { server, cursor: next },
+        };
     }
     Ok(())
 }
 
-async fn scan(link: &mut Link, cursor: u64, pattern: &str) -> Result<(u64, Vec<Vec<u8>>), Failure> {
+async fn scan(server: &Connection, cursor: u64, pattern: &str) -> Result<(u64, Vec<Vec<u8>>), Failure> {
     let mut command = redis::cmd("SCAN");
     command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
-    let reply = link.run(&command).await?;
+    let reply = server.run(&command).await?;
     redis::from_redis_value(reply.clone()).map_err(|_| Failure::unexpected_reply("SCAN", &reply))
 }
 
-async fn shared_with_another_store(link: &mut Link, names: &Names, prefix: &str) -> Result<bool, Failure> {
-    let pattern = format!("{}*", names.epoch_keys);
-    let mut cursor = 0;
-    loop {
-        let (next, keys) = scan(link, cursor, &pattern).await?;
-        if let Some(key) = keys.iter().find(|key| names.is_other_store(key, prefix)) {
-            let key = String::from_utf8_lossy(key);
-            tracing::warn!(%key, "mirror: another store writes to the same place: stale keys stay; give each store a prefix");
-            return Ok(true);
+async fn shared_with_another_store(link: &Link, names: &Names, prefix: &str) -> Result<bool, Failure> {
+    let pattern = format!("{EPOCH_KEYS}*");
+    for server in link.connections() {
+        let mut cursor = 0;
+        loop {
+            let (next, keys) = scan(server, cursor, &pattern).await?;
+            if let Some(key) = keys.iter().find(|key| names.is_other_store(key, prefix)) {
+                let key = String::from_utf8_lossy(key);
+                tracing::warn!(%key, "mirror: another store writes to the same place: stale keys stay; give each store a prefix");
+                return Ok(true);
+            }
+            if next == 0 {
+                break;
+            }
+            cursor = next;
         }
-        if next == 0 {
-            return Ok(false);
-        }
-        cursor = next;
     }
+    Ok(false)
 }
 
 /// Those of the keys whose triple the store does not have.
@@ -105,28 +125,31 @@ async fn absent(
     }
 }
 
-/// Removes those keys whose value is a triple of that hash; returns how many.
-async fn remove_own(link: &mut Link, keys: &[(Vec<u8>, TripleHash)]) -> Result<u64, Failure> {
-    let mut read = Cmd::new();
-    read.arg("MGET");
+/// Removes those keys whose value is a triple of that hash; returns how many. A command for each key: keys
+/// of a cluster may not go together.
+async fn remove_own(server: &Connection, keys: &[(Vec<u8>, TripleHash)]) -> Result<u64, Failure> {
+    let mut read = Pipeline::with_capacity(keys.len());
     for (key, _) in keys {
-        read.arg(key);
+        read.cmd("GET").arg(key);
     }
-    let reply = link.run(&read).await?;
-    let Value::Array(values) = reply else { return Err(Failure::unexpected_reply("MGET", &reply)) };
-    let mut remove = Cmd::new();
-    remove.arg("UNLINK");
-    let mut count = 0;
+    let values = server.send(&read).await?;
+    let mut remove = Pipeline::new();
     for ((key, hash), value) in keys.iter().zip(values) {
         if let Value::BulkString(text) = value
             && triple_of_json(&text).is_some_and(|triple| triple.hash() == *hash)
         {
-            remove.arg(key);
-            count += 1;
+            remove.cmd("UNLINK").arg(key);
         }
     }
-    if count > 0 {
-        link.run(&remove).await?;
+    if remove.is_empty() {
+        return Ok(0);
+    }
+    let mut count = 0;
+    for reply in server.send(&remove).await? {
+        match reply {
+            Value::ServerError(error) => return Err(Failure::from_server(&error)),
+            _ => count += 1,
+        }
     }
     Ok(count)
 }

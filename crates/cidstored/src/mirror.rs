@@ -1,15 +1,16 @@
 //! The mirror's place in the daemon: its settings, and the store as it sees it.
 
-use crate::config::Config;
+use crate::config::{Config, RedisProtocol};
 use crate::shared::Shared;
 use cidstore_disk::Disk;
 use cidstore_engine::{Looked, Page, Reader, Snapshot};
 use cidstore_mirror::{
-    Mirror, MirrorConfig, OpenError, Parts, RebuildPage, RebuildSource, Secret, SourceError,
+    Mirror, MirrorConfig, OpenError, Parts, Protocol, RebuildPage, RebuildSource, Secret, SourceError,
 };
 use cidstore_types::{Pattern, Triple, TripleHash};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The store as a rebuild sees it: a snapshot for each page.
 struct Source {
@@ -68,16 +69,32 @@ pub fn open(shared: &Arc<Shared>, disk: Arc<dyn Disk>, cursor: &Path) -> Result<
 
 /// The settings as the mirror takes them; [`MirrorConfig::target`] checks them.
 pub fn settings(config: &Config) -> MirrorConfig {
-    let secret = |text: &String| Secret::new(text.clone());
+    let secret = |secret: &Option<crate::config::Secret>| secret.as_ref().map(|text| Secret::new(&*text.0));
+    let ms = |ms: u32| Duration::from_millis(ms.into());
     MirrorConfig {
-        url: config.redis_url.as_ref().map(|url| secret(&url.0)),
+        url: config.redis_url.as_ref().map(|url| Secret::new(&*url.0)),
         host: config.redis_host.clone(),
         port: config.redis_port,
         username: config.redis_username.clone(),
-        password: config.redis_password.as_ref().map(|password| secret(&password.0)),
+        password: secret(&config.redis_password),
+        password_file: config.redis_password_file.clone(),
+        sentinel_username: config.redis_sentinel_username.clone(),
+        sentinel_password: secret(&config.redis_sentinel_password),
+        sentinel_password_file: config.redis_sentinel_password_file.clone(),
         db: config.redis_db,
+        tls: config.redis_tls,
+        tls_ca_file: config.redis_tls_ca_file.clone(),
+        tls_cert_file: config.redis_tls_cert_file.clone(),
+        tls_key_file: config.redis_tls_key_file.clone(),
+        protocol: match config.redis_protocol {
+            RedisProtocol::Resp2 => Protocol::Resp2,
+            RedisProtocol::Resp3 => Protocol::Resp3,
+        },
         prefix: config.redis_prefix.clone(),
-        ..MirrorConfig::default()
+        connect_timeout: ms(config.redis_connect_timeout_ms),
+        response_timeout: ms(config.redis_response_timeout_ms),
+        health_interval: ms(config.redis_health_ms),
+        backoff_max: ms(config.redis_backoff_max_ms),
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::missing_errors_doc)]
 
+pub mod cluster;
 pub mod proxy;
 pub mod server;
 

@@ -121,42 +121,20 @@ const SPIN_US_CEILING: u32 = 10_000;
 /// More than this in a batch might not fit into one record of the log, of 1 GiB.
 const BATCH_TRIPLES_CEILING: usize = 10_000_000;
 
-/// What to do without TLS.
-const REMEDY: &str = "use redis://… through a tunnel that encrypts (stunnel, WireGuard), or \
-                      redis_enabled = false to run without a mirror";
-
-/// What the mirror could not do, before anything is opened.
+/// What the mirror cannot use, before anything is opened.
 fn redis(loaded: &Loaded) -> Result<(), ConfigError> {
-    let config = &loaded.config;
-    let named = |name: &str| format!("{name} = {} (from {})", config.show(name), loaded.source(name));
-    let refuse = |text: String| Err(ConfigError::Contradiction(text));
-    if config.redis_tls {
-        let setting = named("redis_tls");
-        return refuse(format!("{setting}: this version cannot speak TLS to Redis: {REMEDY}"));
-    }
-    if let Some(url) = &config.redis_url {
-        let setting = named("redis_url");
-        let scheme = url.0.split("://").next().unwrap_or_default().to_ascii_lowercase();
-        if matches!(&*scheme, "rediss" | "valkeys") {
-            return refuse(format!("{setting}: this version cannot speak TLS to Redis: {REMEDY}"));
-        }
-        if scheme.contains("sentinel") || scheme.contains("cluster") {
-            let expected = "name one server as redis://host:port";
-            return refuse(format!("{setting}: this version knows neither Sentinel nor Cluster: {expected}"));
-        }
-    }
-    match crate::mirror::settings(config).target() {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let name = format!("redis_{}", error.field);
-            refuse(format!(
-                "{name} (from {}) is {}: expected {}",
-                loaded.source(&name),
-                error.found,
-                error.expected
-            ))
-        }
-    }
+    let Err(error) = crate::mirror::settings(&loaded.config).target() else { return Ok(()) };
+    let is_time = matches!(error.field, "connect_timeout" | "response_timeout" | "backoff_max");
+    let name = match error.field {
+        "health_interval" => "redis_health_ms".to_string(),
+        field if is_time => format!("redis_{field}_ms"),
+        field => format!("redis_{field}"),
+    };
+    let source = loaded.source(&name);
+    Err(ConfigError::Contradiction(format!(
+        "{name} (from {source}) is {}: expected {}",
+        error.found, error.expected
+    )))
 }
 
 /// Two sockets on one address.

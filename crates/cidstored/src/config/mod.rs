@@ -17,7 +17,7 @@ mod value;
 pub use environment::Environment;
 pub use settings::{Config, SETTINGS, Setting};
 pub use show::{effective, table};
-pub use value::{Durability, Endpoint, LogFormat, PubFormat};
+pub use value::{Durability, Endpoint, LogFormat, PubFormat, RedisProtocol, Secret};
 
 use std::collections::BTreeMap;
 use std::fmt;

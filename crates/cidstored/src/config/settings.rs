@@ -1,7 +1,7 @@
 //! The one table of settings. The flags, the variables, the keys of the file, the output of
 //! `cidstored config` and the table in the README all come from it.
 
-use super::value::{Bytes, Durability, Endpoint, LogFormat, PubFormat, Secret, Url, Value};
+use super::value::{Bytes, Durability, Endpoint, LogFormat, PubFormat, RedisProtocol, Secret, Url, Value};
 use std::path::PathBuf;
 
 /// One row of the table: what is known about a setting beside its value.
@@ -171,20 +171,44 @@ settings! {
     pub_topics_max: usize = "256", "CIDSTORE_PUB_TOPICS_MAX";
     /// Whether to mirror to Redis; by default where a host or a URL is set.
     redis_enabled: Option<bool> = "", "CIDSTORE_USE_REDIS", "CIDSEM_USE_REDIS";
-    /// Redis as one URL; wins over host, port and the rest.
+    /// Redis as a URL, which wins over the settings below where it says something: `redis://[[user]:password@]host[:port][/db]`, `rediss://…` for TLS, several of these for the first primary among them; `redis://host,host,…` or `redis+cluster://…` for a cluster; `redis+sentinel://host,host,…/name[/db]`; `unix:/path`.
     redis_url: Option<Url> = "", "REDIS_URL", "CIDSTORE_REDIS_URL";
-    /// Host of Redis.
+    /// Hosts of Redis, `host[:port]` with commas between: the first primary among them is taken.
     redis_host: Option<String> = "", "REDIS_HOST", "CIDSTORE_REDIS_HOST";
-    /// Port of Redis.
+    /// Port of those that come without one.
     redis_port: u16 = "6379", "REDIS_PORT", "CIDSTORE_REDIS_PORT";
     /// User of Redis.
     redis_username: Option<String> = "", "REDIS_USERNAME", "CIDSTORE_REDIS_USERNAME";
     /// Password of Redis.
     redis_password: Option<Secret> = "", "REDIS_PASSWORD", "CIDSTORE_REDIS_PASSWORD";
+    /// File with the password of Redis, instead. It is read at each connect, as are the files below.
+    redis_password_file: Option<PathBuf> = "", "REDIS_PASSWORD_FILE", "CIDSTORE_REDIS_PASSWORD_FILE";
+    /// User of the sentinels.
+    redis_sentinel_username: Option<String> = "", "REDIS_SENTINEL_USERNAME", "CIDSTORE_REDIS_SENTINEL_USERNAME";
+    /// Password of the sentinels.
+    redis_sentinel_password: Option<Secret> = "", "REDIS_SENTINEL_PASSWORD", "CIDSTORE_REDIS_SENTINEL_PASSWORD";
+    /// File with it, instead.
+    redis_sentinel_password_file: Option<PathBuf> = "", "REDIS_SENTINEL_PASSWORD_FILE", "CIDSTORE_REDIS_SENTINEL_PASSWORD_FILE";
     /// Database of Redis.
     redis_db: u32 = "0", "REDIS_DB", "CIDSTORE_REDIS_DB";
-    /// Whether to use TLS to Redis. Not available yet: refused when true.
+    /// Whether to use TLS to Redis, also where the URL does not say so.
     redis_tls: bool = "false", "REDIS_TLS", "CIDSTORE_REDIS_TLS";
+    /// Authorities (PEM) that may have signed the certificate of Redis; by default those that the system trusts.
+    redis_tls_ca_file: Option<PathBuf> = "", "REDIS_TLS_CA_FILE", "CIDSTORE_REDIS_TLS_CA_FILE";
+    /// Certificate (PEM, with its chain) that is shown to Redis.
+    redis_tls_cert_file: Option<PathBuf> = "", "REDIS_TLS_CERT_FILE", "CIDSTORE_REDIS_TLS_CERT_FILE";
+    /// Its private key (PEM).
+    redis_tls_key_file: Option<PathBuf> = "", "REDIS_TLS_KEY_FILE", "CIDSTORE_REDIS_TLS_KEY_FILE";
+    /// What is spoken to Redis: `resp2` or `resp3`.
+    redis_protocol: RedisProtocol = "resp2", "REDIS_PROTOCOL", "CIDSTORE_REDIS_PROTOCOL";
+    /// Longest wait for a connection to Redis, with TLS and login.
+    redis_connect_timeout_ms: u32 = "5000", "CIDSTORE_REDIS_CONNECT_TIMEOUT_MS";
+    /// Longest wait for replies of Redis.
+    redis_response_timeout_ms: u32 = "10000", "CIDSTORE_REDIS_RESPONSE_TIMEOUT_MS";
+    /// How often an idle Redis is asked whether it lives, and still has its data.
+    redis_health_ms: u32 = "5000", "CIDSTORE_REDIS_HEALTH_MS";
+    /// Longest pause between two attempts to connect to Redis; the first is 50 ms, each a step longer.
+    redis_backoff_max_ms: u32 = "2000", "CIDSTORE_REDIS_BACKOFF_MAX_MS";
     /// Put before the hash in every key in Redis.
     redis_prefix: String = "", "CIDSTORE_REDIS_PREFIX";
     /// Secret of the tokens (HS256) for control over HTTP; without one, control is off.

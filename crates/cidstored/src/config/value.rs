@@ -177,6 +177,16 @@ choices! {
     }
 }
 
+choices! {
+    /// What is spoken to Redis.
+    RedisProtocol {
+        /// The older form, which all of them speak.
+        Resp2 = "resp2",
+        /// The newer one, asked for by `HELLO 3`.
+        Resp3 = "resp3",
+    }
+}
+
 /// An address to bind, `tcp://host:port` or `ipc://path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint(pub String);
@@ -232,10 +242,13 @@ impl fmt::Debug for Url {
 
 impl Value for Url {
     fn read(text: &str) -> Result<Self, String> {
-        if text.contains("://") { Ok(Self(text.into())) } else { Err("expected <scheme>://…".into()) }
+        let is_one = text.contains("://") || text.starts_with("unix:/");
+        if is_one { Ok(Self(text.into())) } else { Err("expected <scheme>://… or unix:/…".into()) }
     }
     fn show(&self) -> String {
-        let Some((scheme, rest)) = self.0.split_once("://") else { return HIDDEN.into() };
+        let Some((scheme, rest)) = self.0.split_once("://") else {
+            return if self.0.contains(['@', '?']) { HIDDEN.into() } else { self.0.clone() };
+        };
         let (login, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, host)| ("***@", host));
         // Parameters may hold anything.
         let (host, parameters) = rest.split_once('?').map_or((rest, ""), |(host, _)| (host, "?***"));

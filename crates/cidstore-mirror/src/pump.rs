@@ -1,0 +1,282 @@
+//! Sending: chunks from a feed, a few of them under way, the replies, and the cursor that moves with them.
+
+use crate::chunk::{Chunk, Part, Span};
+use crate::feed::FeedEnd;
+use crate::failure::Failure;
+use crate::follower::Follower;
+use crate::link::{Link, is_redirection};
+use crate::pace::PIPELINES_IN_FLIGHT_MAX;
+use crate::state::{State, now};
+use cidstore_types::Seq;
+use redis::{ServerError, Value};
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// Least time between two moves of the epoch keys while there is something to move them for.
+const EPOCH_INTERVAL: Duration = Duration::from_millis(250);
+/// The mirror is live from here on: the newest mutation that Redis has was received so long ago.
+const LIVE_LAG: Duration = Duration::from_secs(1);
+/// … and has to catch up again from here on.
+const BEHIND_LAG: Duration = Duration::from_secs(5);
+
+/// Why sending ended without a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The feed is through.
+    Complete,
+    /// The plan no longer fits: the log part is gone, or Redis lost its data.
+    Replan,
+    /// Keys are on other servers of the cluster than they were.
+    Moved,
+}
+
+/// The replies, part by part.
+type Replies = Vec<Vec<Value>>;
+
+/// What was sent, and not answered yet.
+struct Sent {
+    replies: Pin<Box<dyn Future<Output = Result<Replies, Failure>> + Send>>,
+    /// Kept until it is confirmed, since a cluster may ask to send it to another server.
+    parts: Arc<[Part]>,
+    what: Payload,
+}
+
+#[derive(Clone, Copy)]
+enum Payload {
+    Rows { bytes: usize, sets: u64, unlinks: u64, span: Span },
+    Epoch,
+}
+
+/// What replies mean.
+enum Taken {
+    /// Everything is in Redis.
+    All,
+    /// Redis lost its data.
+    DataLost,
+    /// From this row on it is to be sent to other servers.
+    SentOn(u32),
+}
+
+impl Follower {
+    /// Sends what comes out of a feed, keeping a few pipelines under way, and takes in the replies.
+    pub async fn pump(
+        &mut self,
+        link: &mut Link,
+        mut chunks: mpsc::Receiver<Result<Chunk, FeedEnd>>,
+    ) -> Result<Ended, Failure> {
+        let mut under_way: VecDeque<Sent> = VecDeque::new();
+        let mut feed_end = None;
+        let mut marked = None;
+        let mut marked_at = Instant::now();
+        let mut tick = tokio::time::interval(EPOCH_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if under_way.is_empty()
+                && let Some(end) = feed_end
+            {
+                return match end {
+                    FeedEnd::Complete => Ok(Ended::Complete),
+                    FeedEnd::Gone => Ok(Ended::Replan),
+                    FeedEnd::Failed(failure) => Err(failure),
+                };
+            }
+            let room = feed_end.is_none() && under_way.len() < PIPELINES_IN_FLIGHT_MAX;
+            let waiting = !under_way.is_empty();
+            tokio::select! {
+                biased;
+                _ = tick.tick() => {
+                    self.save_if_due().await;
+                    self.state().log_held_back();
+                    let mark = if self.rebuild.is_some() { 0 } else { self.confirmed };
+                    let due = marked != Some(mark) || marked_at.elapsed() >= self.mirror.config.health_interval;
+                    if due && !under_way.iter().any(|sent| matches!(sent.what, Payload::Epoch)) {
+                        (marked, marked_at) = (Some(mark), Instant::now());
+                        under_way.push_back(send(link, link.move_epoch(mark), Payload::Epoch).await);
+                    }
+                }
+                replies = next_replies(&mut under_way), if waiting => {
+                    let sent = under_way.pop_front().expect("it is the one that was answered");
+                    match self.take_in(&sent, &replies?)? {
+                        Taken::All => self.note_next(&under_way),
+                        Taken::DataLost => return Ok(Ended::Replan),
+                        Taken::SentOn(row) => {
+                            self.send_after(link, sent, row, &mut under_way).await?;
+                            return Ok(Ended::Moved);
+                        }
+                    }
+                }
+                chunk = chunks.recv(), if room => match chunk {
+                    Some(Ok(Chunk { parts, bytes, sets, unlinks, span, .. })) => {
+                        let rows = Payload::Rows { bytes, sets, unlinks, span };
+                        under_way.push_back(send(link, parts, rows).await);
+                        self.note_next(&under_way);
+                    }
+                    Some(Err(end)) => feed_end = Some(end),
+                    None => {
+                        // The daemon is about to stop, or the reading thread died.
+                        let what = "the reading of log or store ended without a word";
+                        feed_end = Some(FeedEnd::Failed(Failure::store(what, "see the daemon's messages")));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Takes in the replies to what was sent.
+    fn take_in(&mut self, sent: &Sent, replies: &Replies) -> Result<Taken, Failure> {
+        if let Some((row, error)) = first_refused(&sent.parts, replies) {
+            // Rows before the first refused one are in.
+            if let Payload::Rows { span: Span::Log { first, .. }, .. } = sent.what {
+                self.move_cursor_before(first + Seq::from(row), first);
+            }
+            return if is_redirection(error.code()) && !sent.parts.is_empty() {
+                Ok(Taken::SentOn(row))
+            } else {
+                Err(Failure::from_server(error))
+            };
+        }
+        if matches!(sent.what, Payload::Epoch) {
+            self.failures = 0;
+            let lost = replies.iter().flatten().any(|reply| *reply == Value::Nil);
+            return Ok(if lost { Taken::DataLost } else { Taken::All });
+        }
+        self.confirm(sent.what);
+        Ok(Taken::All)
+    }
+
+    /// Rows of the log before `refused`, from `first` on, are in Redis.
+    fn move_cursor_before(&mut self, refused: Seq, first: Seq) {
+        if refused > first {
+            self.progress = true;
+            self.move_cursor(refused - 1);
+        }
+    }
+
+    /// All of it is in Redis.
+    fn confirm(&mut self, what: Payload) {
+        let Payload::Rows { bytes, sets, unlinks, span } = what else { return };
+        self.failures = 0;
+        self.progress = true;
+        self.bounds.set(self.bounds.get().larger());
+        self.state().count(|c| {
+            c.sets += sets;
+            c.unlinks += unlinks;
+            c.bytes += bytes as u64;
+        });
+        match span {
+            Span::Log { last, last_received, .. } => {
+                self.move_cursor(last);
+                self.judge_lag(last, last_received);
+            }
+            Span::Store { last } => {
+                if let Some(rebuild) = &mut self.rebuild {
+                    rebuild.after = Some(last);
+                    rebuild.rows += sets;
+                    self.mirror.parts.state.set_rebuilt_rows(rebuild.rows);
+                }
+            }
+        }
+    }
+
+    /// Sends again, one command after the other, what was under way when a cluster sent a key to another
+    /// server: from the first refused row on everything, since something later may have been taken for the
+    /// same key, which must not stay behind something older.
+    async fn send_after(
+        &mut self,
+        link: &mut Link,
+        first: Sent,
+        row: u32,
+        under_way: &mut VecDeque<Sent>,
+    ) -> Result<(), Failure> {
+        let mut all = vec![(first.parts, first.what, row)];
+        for sent in under_way.drain(..) {
+            // So that nothing of it arrives after what follows here.
+            sent.replies.await?;
+            all.push((sent.parts, sent.what, 0));
+        }
+        for (parts, what, row) in all {
+            let Payload::Rows { span, .. } = what else { continue };
+            let commands = parts.iter().flat_map(|part| {
+                part.rows.iter().zip(part.pipeline.cmd_iter()).map(|(row, command)| (*row, part.server, command))
+            });
+            let mut commands: Vec<_> = commands.filter(|(at, ..)| *at >= row).collect();
+            commands.sort_by_key(|(row, ..)| *row);
+            for (row, server, command) in commands {
+                let sent = link.send_after(&self.mirror.target, server, command).await;
+                if let (Err(_), Span::Log { first, .. }) = (&sent, span) {
+                    self.move_cursor_before(first + Seq::from(row), first);
+                }
+                sent?;
+            }
+            self.confirm(what);
+        }
+        Ok(())
+    }
+
+    fn judge_lag(&self, last: Seq, last_received: f64) {
+        let lag = Duration::try_from_secs_f64(now() - last_received).unwrap_or_default();
+        let caught_up = last >= self.mirror.parts.log.last_seq();
+        match self.state().state() {
+            State::CatchingUp if caught_up || lag < LIVE_LAG => self.state().enter(State::Live, "caught up"),
+            State::Live if !caught_up && lag > BEHIND_LAG => {
+                self.state().enter(State::CatchingUp, "fell behind");
+            }
+            _ => {}
+        }
+    }
+
+    /// Remembers when the oldest mutation under way was received.
+    fn note_next(&self, under_way: &VecDeque<Sent>) {
+        let oldest = under_way.iter().find_map(|sent| match sent.what {
+            Payload::Rows { span: Span::Log { first_received, .. }, .. } => Some(first_received),
+            _ => None,
+        });
+        if self.rebuild.is_none() {
+            self.state().set_oldest(oldest);
+        }
+    }
+}
+
+/// The first row of which a command was refused, and why.
+fn first_refused<'a>(parts: &[Part], replies: &'a Replies) -> Option<(u32, &'a ServerError)> {
+    let refused = parts.iter().zip(replies).filter_map(|(part, replies)| {
+        part.rows.iter().zip(replies).find_map(|(row, reply)| match reply {
+            Value::ServerError(error) => Some((*row, error)),
+            _ => None,
+        })
+    });
+    refused.min_by_key(|(row, _)| *row)
+}
+
+/// Sends it behind what is already under way.
+async fn send(link: &Link, parts: Vec<Part>, what: Payload) -> Sent {
+    let parts: Arc<[Part]> = parts.into();
+    let mut replies: Pin<Box<dyn Future<Output = Result<Replies, Failure>> + Send>> =
+        Box::pin(link.send(Arc::clone(&parts)));
+    // The first poll puts it into the connections' queues: here, so that the order is ours.
+    let mut ready = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = replies.as_mut().poll(cx) {
+            ready = Some(done);
+        }
+        Poll::Ready(())
+    })
+    .await;
+    match ready {
+        Some(done) => Sent { replies: Box::pin(std::future::ready(done)), parts, what },
+        None => Sent { replies, parts, what },
+    }
+}
+
+async fn next_replies(under_way: &mut VecDeque<Sent>) -> Result<Replies, Failure> {
+    match under_way.front_mut() {
+        Some(sent) => (&mut sent.replies).await,
+        None => std::future::pending().await,
+    }
+}
