@@ -259,7 +259,12 @@ impl MirrorConfig {
         }
         let address = |host: &str| endpoint::address(host.trim(), self.port);
         let servers: Result<Vec<_>, _> = hosts.split(',').map(address).collect();
-        let wrong = |_| ConfigError::new("host", format!("{hosts:?}"), "host[:port], several with commas between");
+        let wrong = |_| {
+            // A URL in the wrong place may have a password.
+            let is_plain = !hosts.contains(['@', '/']);
+            let shown = if is_plain { format!("{hosts:?}") } else { "a text that is no host".into() };
+            ConfigError::new("host", shown, "host[:port], several with commas between; a URL belongs into `url`")
+        };
         Ok(endpoint::Parsed {
             layout: Layout::Servers(servers.map_err(wrong)?),
             tls: false,
@@ -362,6 +367,7 @@ mod tests {
             ("host", MirrorConfig { host: Some("a b".into()), ..host() }),
             ("host", MirrorConfig { host: Some("a,,b".into()), ..host() }),
             ("host", MirrorConfig { host: Some("a:b".into()), ..host() }),
+            ("host", MirrorConfig { host: Some("redis://:hunter2@h".into()), ..host() }),
             ("port", MirrorConfig { port: 0, ..host() }),
             ("username", MirrorConfig { username: Some("u".into()), ..host() }),
             ("password_file", MirrorConfig { password: Some(Secret::new("p")), password_file: file(), ..host() }),
@@ -376,7 +382,9 @@ mod tests {
             ("db", MirrorConfig { db: 1, ..by_url("redis+cluster://n") }),
         ];
         for (field, config) in bad {
-            assert_eq!(config.target().unwrap_err().field, field);
+            let error = config.target().unwrap_err();
+            assert_eq!(error.field, field);
+            assert!(!error.to_string().contains("hunter2"), "{error}");
         }
         assert!(MirrorConfig::default().target().unwrap().is_none());
         let config = MirrorConfig { db: 2, password: Some(Secret::new("p")), ..host() };

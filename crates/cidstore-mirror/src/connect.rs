@@ -2,7 +2,7 @@
 
 use crate::config::{Login, Password, Protocol, Target, Tls};
 use crate::endpoint::Address;
-use crate::failure::{Category, Failure};
+use crate::failure::{CERTIFICATE_FILES, Category, Failure};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
@@ -16,6 +16,9 @@ use std::time::Duration;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
+
+const REACH_TLS: &str = "check that Redis runs, that host and port are right, that it speaks TLS there, and whether it wants a certificate (REDIS_TLS_CERT_FILE); the mirror keeps trying";
+const SENTINEL_LOGIN: &str = "set the user name and password that the sentinels expect (REDIS_SENTINEL_USERNAME, REDIS_SENTINEL_PASSWORD), which are not those of Redis";
 
 /// As whom to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +52,15 @@ impl Connection {
     pub async fn open(target: &Target, address: &Address, purpose: Purpose) -> Result<Self, Failure> {
         let opened = tokio::time::timeout(target.connect_timeout, Self::greeted(target, address, purpose));
         let silent = |_| Failure::network(format!("no greeting within {:?}", target.connect_timeout));
-        opened.await.map_err(silent).flatten().map_err(|failure| failure.at(address))
+        opened.await.map_err(silent).flatten().map_err(|failure| {
+            let remedy = match (failure.category, purpose) {
+                // A server that wants a certificate may close the connection without a word.
+                (Category::Network, _) if target.tls.is_some() => REACH_TLS,
+                (Category::Auth, Purpose::AskSentinel) if !failure.is_about_tls() => SENTINEL_LOGIN,
+                _ => failure.remedy,
+            };
+            Failure { remedy, ..failure }.at(address)
+        })
     }
 
     async fn greeted(target: &Target, address: &Address, purpose: Purpose) -> Result<Self, Failure> {
@@ -60,7 +71,8 @@ impl Connection {
         let Files { password, certificates } = Files::read(login, target.tls.as_ref()).await?;
         let client = client(address, certificates)?;
         let options = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(target.connect_timeout))
+            // The time for all of it is bounded above.
+            .set_connection_timeout(None)
             .set_response_timeout(Some(target.response_timeout));
         let inner = client.get_multiplexed_async_connection_with_config(&options).await?;
         let connection = Self { inner, address: address.clone() };
@@ -110,15 +122,33 @@ impl Connection {
         }
     }
 
-    /// Whether the server takes writes. `None`: the user may not ask.
-    pub async fn is_primary(&self) -> Result<Option<bool>, Failure> {
-        match self.run(&redis::cmd("ROLE")).await {
-            Ok(Value::Array(parts)) => Ok(parts.first().and_then(text).map(|role| role == "master")),
-            Ok(other) => Err(Failure::unexpected_reply("ROLE", &other)),
-            Err(failure) if failure.category == Category::Auth => Ok(None),
-            Err(failure) => Err(failure),
-        }
+    /// What the server is to its replicas, or to its primary. `None`: the user may not ask.
+    ///
+    /// # Errors
+    /// [`Failure`], which names the server.
+    pub async fn replication(&self) -> Result<Option<Replication>, Failure> {
+        let reply = match self.run(redis::cmd("INFO").arg("replication")).await {
+            Err(failure) if failure.is_forbidden => return Ok(None),
+            other => other.map_err(|failure| failure.at(&self.address))?,
+        };
+        let text = match &reply {
+            Value::BulkString(text) => String::from_utf8_lossy(text),
+            Value::VerbatimString { text, .. } => text.into(),
+            other => return Err(Failure::unexpected_reply("INFO", other).at(&self.address)),
+        };
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let is_primary = field("role:") == Some("master");
+        Ok(Some(Replication { is_primary, history: field("master_replid:").map(str::to_owned) }))
     }
+}
+
+/// What a server says of its replication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Replication {
+    /// It takes writes.
+    pub is_primary: bool,
+    /// Names the history of its data: another one with each restart, and each change of the primary.
+    pub history: Option<String>,
 }
 
 /// A text, in whichever form of the protocol it came.
@@ -149,13 +179,13 @@ fn client(address: &Address, certificates: Option<TlsCertificates>) -> Result<Cl
         .set_redis_settings(RedisConnectionInfo::default().set_skip_set_lib_name());
     match certificates {
         None => Ok(Client::open(info)?),
-        Some(certificates) => Client::build_with_tls(info, certificates).map_err(|e| Failure {
-            category: Category::Auth,
-            what: format!("certificates for TLS: {e}"),
-            remedy: "check that the files of redis_tls_ca_file, redis_tls_cert_file and redis_tls_key_file are PEM",
-        }),
+        Some(certificates) => Client::build_with_tls(info, certificates)
+            .map_err(|e| Failure::new(Category::Auth, format!("TLS: certificates: {e}"), CERTIFICATE_FILES)),
     }
 }
+
+/// How a certificate begins (RFC 7468).
+const PEM_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// What is read from files at each connect, so that passwords and certificates can be changed while the
 /// daemon runs.
@@ -194,6 +224,11 @@ impl Files {
             Some((cert, key)) => Some(ClientTlsConfig { client_cert: file(cert)?, client_key: file(key)? }),
         };
         let root_cert = tls.ca.as_deref().map(file).transpose()?;
+        if let (Some(path), Some(pem)) = (&tls.ca, &root_cert)
+            && !pem.windows(PEM_CERTIFICATE.len()).any(|part| part == PEM_CERTIFICATE)
+        {
+            return Err(unreadable(path, "there is no certificate in it (PEM)"));
+        }
         Ok(Self { password, certificates: Some(TlsCertificates { client_tls, root_cert }) })
     }
 }
@@ -203,9 +238,6 @@ fn file(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 fn unreadable(path: &Path, why: &str) -> Failure {
-    Failure {
-        category: Category::Auth,
-        what: format!("{}: {why}", path.display()),
-        remedy: "make the file readable for the daemon; it is read again at each attempt",
-    }
+    let remedy = "let the daemon read what belongs there; the file is read again at each attempt";
+    Failure::new(Category::Auth, format!("{}: {why}", path.display()), remedy)
 }

@@ -148,8 +148,9 @@ fn one(url: &str) -> Result<Parsed, String> {
         return Err("a text without scheme".into());
     };
     let Some((mut kind, tls)) = scheme(name) else {
-        let shown: String = name.chars().take(20).collect();
-        return Err(format!("a URL of the scheme {shown:?}, which is not spoken here"));
+        let is_scheme = name.len() <= 20 && name.chars().all(|c| c.is_ascii_alphabetic() || "+-.".contains(c));
+        let shown = if is_scheme { format!("{name:?}") } else { "that it has".into() };
+        return Err(format!("a URL of the scheme {shown}, which is not spoken here"));
     };
     if rest.contains('#') {
         return Err("a URL with a fragment ('#'; in a password it is written %23)".into());

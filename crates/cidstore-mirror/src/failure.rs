@@ -45,6 +45,8 @@ pub struct Failure {
     pub what: String,
     /// What to do about it.
     pub remedy: &'static str,
+    /// The server does not let this user run the command, or does not have it.
+    pub(crate) is_forbidden: bool,
 }
 
 impl fmt::Display for Failure {
@@ -54,27 +56,33 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
+    pub(crate) fn new(category: Category, what: impl Into<String>, remedy: &'static str) -> Self {
+        Self { category, what: what.into(), remedy, is_forbidden: false }
+    }
+
+    /// Whether certificates are what is wrong.
+    pub(crate) fn is_about_tls(&self) -> bool {
+        self.what.starts_with("TLS: ")
+    }
+
     /// The same, with the server that it is about.
     pub(crate) fn at(self, address: &Address) -> Self {
         Self { what: format!("{address}: {}", self.what), ..self }
     }
 
     pub(crate) fn network(what: impl Into<String>) -> Self {
-        Self { category: Category::Network, what: what.into(), remedy: REACH }
+        Self::new(Category::Network, what, REACH)
     }
 
     pub(crate) fn store(what: impl Into<String>, remedy: &'static str) -> Self {
-        Self { category: Category::Store, what: what.into(), remedy }
+        Self::new(Category::Store, what, remedy)
     }
 
     pub(crate) fn unexpected_reply(to: &str, reply: &redis::Value) -> Self {
         let mut shown = format!("{reply:?}");
         shown.truncate(shown.floor_char_boundary(120));
-        Self {
-            category: Category::Validation,
-            what: format!("unexpected reply to {to}: {shown}"),
-            remedy: "check that the other end is Redis 6 or Valkey 7, or newer",
-        }
+        let what = format!("unexpected reply to {to}: {shown}");
+        Self::new(Category::Validation, what, "check that the other end is Redis 6 or Valkey 7, or newer")
     }
 
     /// Sorts an error reply.
@@ -84,10 +92,15 @@ impl Failure {
 
     fn from_code(code: &str, details: &str) -> Self {
         let (category, remedy) = judge(code, details);
-        Self { category, what: format!("Redis says {code} {details}").trim_end().into(), remedy }
+        // What it does not know it repeats, of a login with the password.
+        let shown = details.split(", with args").next().unwrap_or_default();
+        let what = format!("Redis says {code} {shown}");
+        let is_forbidden = code == "NOPERM" || details.starts_with(UNKNOWN);
+        Self { is_forbidden, ..Self::new(category, what.trim_end(), remedy) }
     }
 }
 
+const UNKNOWN: &str = "unknown command";
 const REACH: &str =
     "check that Redis runs, that host and port are right, and whether it wants TLS; the mirror keeps trying";
 const PASSWORD: &str = "set the user name and password that Redis expects (REDIS_USERNAME, REDIS_PASSWORD)";
@@ -98,11 +111,11 @@ fn judge(code: &str, details: &str) -> (Category, &'static str) {
         "NOAUTH" | "WRONGPASS" => (Category::Auth, PASSWORD),
         "NOPERM" => (
             Category::Auth,
-            "let the ACL user run SET, GET, UNLINK, SCAN and SELECT (better CLIENT, INFO and ROLE, too; CLUSTER in a cluster) on the mirror's keys and on cidstore:mirror:*",
+            "let the ACL user run SET, GET, UNLINK, SCAN and SELECT (better CLIENT and INFO, too; CLUSTER in a cluster) on the mirror's keys and on cidstore:mirror:*",
         ),
         "READONLY" => (Category::Validation, "point the mirror at the primary, not at a replica"),
         "MOVED" | "ASK" | "CROSSSLOT" => {
-            (Category::Validation, "this is a cluster: name some of its nodes as redis+cluster://host,host,…")
+            (Category::Validation, "a cluster is configured by some of its nodes, as redis+cluster://host,host,…; where it is, slots move, and that passes")
         }
         "CLUSTERDOWN" | "TRYAGAIN" => (
             Category::Resource,
@@ -119,6 +132,10 @@ fn judge(code: &str, details: &str) -> (Category, &'static str) {
             (Category::Resource, "Redis misses its replication partners: see its log")
         }
         "BUSY" => (Category::Resource, "a script blocks Redis: end it with SCRIPT KILL"),
+        _ if details.starts_with(UNKNOWN) => (
+            Category::Validation,
+            "Redis 6 or Valkey 7, or newer, is needed, with this command under its own name; where it is HELLO, leave redis_protocol at resp2",
+        ),
         _ if details.contains("max number of clients") => {
             (Category::Resource, "raise maxclients of Redis, or close connections")
         }
@@ -132,6 +149,9 @@ fn judge(code: &str, details: &str) -> (Category, &'static str) {
         _ => (Category::Validation, "see what Redis says; the mirror keeps trying"),
     }
 }
+
+/// For whatever is wrong with the files themselves.
+pub(crate) const CERTIFICATE_FILES: &str = "check the files of REDIS_TLS_CA_FILE, REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE: PEM, and the key that of the certificate";
 
 /// What to do about what the TLS library says. It comes as text: the `redis` crate keeps the error itself.
 fn tls_remedy(text: &str) -> Option<&'static str> {
@@ -154,20 +174,23 @@ fn tls_remedy(text: &str) -> Option<&'static str> {
 impl From<RedisError> for Failure {
     fn from(error: RedisError) -> Self {
         match error.kind() {
+            // What TLS makes of its files; nothing else is configured by then.
+            ErrorKind::InvalidClientConfig => {
+                Self::new(Category::Auth, format!("TLS: {error}"), CERTIFICATE_FILES)
+            }
             ErrorKind::Io if error.is_timeout() => Self::network("no reply from Redis in time"),
             ErrorKind::Io if tls_remedy(&error.to_string()).is_some() => {
                 let what = format!("TLS: {error}");
                 let remedy = tls_remedy(&what).unwrap_or(REACH);
-                Self { category: Category::Auth, what, remedy }
+                Self::new(Category::Auth, what, remedy)
             }
             ErrorKind::Io | ErrorKind::Parse => Self::network(format!("connection to Redis: {error}")),
             _ => match error.code() {
                 Some(code) => Self::from_code(code, error.detail().unwrap_or_default()),
-                None => Self {
-                    category: Category::Validation,
-                    what: format!("Redis: {error}"),
-                    remedy: "see what Redis says; the mirror keeps trying",
-                },
+                None => {
+                    let what = format!("Redis: {error}");
+                    Self::new(Category::Validation, what, "see what Redis says; the mirror keeps trying")
+                }
             },
         }
     }
@@ -176,6 +199,14 @@ impl From<RedisError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_login_that_is_not_understood_is_not_repeated() {
+        let details = "unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `default`, `hunter2`, ";
+        let failure = Failure::from_code("ERR", details);
+        assert!(failure.is_forbidden && failure.remedy.contains("resp2"), "{failure}");
+        assert!(!format!("{failure:?} {failure}").contains("hunter2"), "{failure}");
+    }
 
     #[test]
     fn replies_are_sorted_by_who_can_mend_them() {

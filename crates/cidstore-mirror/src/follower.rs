@@ -5,15 +5,15 @@ use crate::cursor::{Keeper, Position};
 use crate::failure::Failure;
 use crate::endpoint::Address;
 use crate::feed;
-use crate::link::Link;
+use crate::link::{History, Link};
 use crate::mirror::Mirror;
 use crate::pace::backoff;
 use crate::plan::{Known, Plan};
 use crate::pump::Ended;
+use crate::slots::SlotMap;
 use crate::state::{MirrorState, State, now};
 use crate::sweep::{self, Sweep};
 use cidstore_types::{Seq, Triple};
-use redis::Value;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -36,9 +36,10 @@ pub(crate) struct Follower {
     pub bounds: SharedBounds,
     pub confirmed: Seq,
     /// Which data `confirmed` is about.
-    history: Option<String>,
-    /// The servers that the mirror was connected to last.
+    history: History,
+    /// The servers that the mirror was connected to last, and which of them had which slots.
     servers: Vec<Address>,
+    slots: Option<Arc<SlotMap>>,
     pub rebuild: Option<Rebuild>,
     pub failures: u32,
     /// Something was confirmed on this connection.
@@ -54,8 +55,9 @@ impl Follower {
             keeper: Keeper::new(mirror.file.clone(), mirror.position),
             mirror,
             bounds: SharedBounds::new(),
-            history: None,
+            history: History::default(),
             servers: Vec::new(),
+            slots: None,
             rebuild: None,
             failures: 0,
             progress: false,
@@ -89,12 +91,13 @@ impl Follower {
     async fn session(&mut self, appended: &watch::Receiver<Seq>) -> Result<Never, Failure> {
         let mut link = self.connect().await?;
         loop {
-            let ended = match self.plan(&link).await? {
+            let ended = match self.plan(&mut link).await? {
                 Plan::Tail { after, create_epoch } => {
+                    // Before the keys are made: they would hide, if that failed half-way, what was lost.
+                    self.move_cursor(after);
                     if create_epoch {
                         link.create_epoch(0).await?;
                     }
-                    self.move_cursor(after);
                     self.follow(&mut link, appended).await?
                 }
                 Plan::Rebuild { why } => self.rebuild(&mut link, why).await?,
@@ -109,9 +112,10 @@ impl Follower {
     }
 
     async fn connect(&mut self) -> Result<Link, Failure> {
-        let link = Link::connect(&self.mirror.target, &self.mirror.names, &self.servers).await?;
+        let Mirror { target, names, .. } = &self.mirror;
+        let link = Link::connect(target, names, &self.servers, self.failures).await?;
         let servers: Vec<_> = link.connections().iter().map(|one| one.address.clone()).collect();
-        if servers != self.servers
+        if (servers != self.servers || link.slots() != self.slots.as_ref())
             && let Some(rebuild) = &mut self.rebuild
         {
             rebuild.sweep.begin_anew();
@@ -124,11 +128,21 @@ impl Follower {
         Ok(link)
     }
 
-    async fn plan(&mut self, link: &Link) -> Result<Plan, Failure> {
-        let epoch = link.epoch().await?;
+    async fn plan(&mut self, link: &mut Link) -> Result<Plan, Failure> {
         let history = link.history().await?;
-        let same_history = history.is_some() && history == self.history;
-        self.history = history;
+        let same_history = history.continues(&self.history);
+        let epoch = link.epoch().await?;
+        let slots = link.slots().cloned();
+        let were_moved = match (&slots, &self.slots) {
+            (Some(now), Some(before)) => !now.divides_alike(before),
+            _ => false,
+        };
+        (self.history, self.slots) = (history, slots);
+        if were_moved && !same_history {
+            // What was moved to a server shortly before another took its place may not be there, and no epoch
+            // key came with it.
+            return Ok(Plan::Rebuild { why: "a server of the cluster was replaced while slots were moved" });
+        }
         let log_first = self.mirror.parts.log.first_seq();
         let newest_sent = self.mirror.newest_sent.max(self.confirmed);
         if let Some(rebuild) = &self.rebuild
@@ -188,7 +202,7 @@ impl Follower {
         Ok(ended)
     }
 
-    async fn begin_rebuild(&mut self, link: &Link) -> Result<(), Failure> {
+    async fn begin_rebuild(&mut self, link: &mut Link) -> Result<(), Failure> {
         self.mirror.position.rebuild_owed = true;
         self.save_now().await?;
         // Log first: the store may show a moment earlier or later, and the lesser is safe.
@@ -212,15 +226,10 @@ impl Follower {
         Ok(())
     }
 
-    async fn finish_rebuild(&mut self, link: &Link) -> Result<(), Failure> {
+    async fn finish_rebuild(&mut self, link: &mut Link) -> Result<(), Failure> {
         let Some(Rebuild { began, .. }) = self.rebuild else { return Ok(()) };
-        let replies = link.send(link.move_epoch(began).into()).await?;
-        for reply in replies.iter().flatten() {
-            match reply {
-                Value::Nil => return Ok(()), // lost again meanwhile: the next plan begins anew
-                Value::ServerError(error) => return Err(Failure::from_server(error)),
-                _ => {}
-            }
+        if !link.move_epoch(began).await? {
+            return Ok(()); // lost again meanwhile: the next plan begins anew
         }
         self.rebuild = None;
         self.move_cursor(began);

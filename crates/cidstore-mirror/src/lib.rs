@@ -17,17 +17,17 @@
 //!   `cidstore:mirror:<store id>` (with `:<prefix>` where there is a prefix) holds a seq up to
 //!   which this Redis has everything; it is moved only where it exists, so a Redis that lost its
 //!   data shows it by having none. It cannot be taken for a triple's key, which ends in 64 hex
-//!   digits. A cluster has 64 of them, `cidstore:mirror:{<tag>}<store id>`, spread over its slots, so that
-//!   each primary has some, and takes them along where slots move; the least of them counts.
+//!   digits. A cluster has 64 of them, `cidstore:mirror:{<tag>}<store id>`, spread over its slots and taken
+//!   along where slots move, and one more for each primary that has none of these; the least of them counts.
 //! - Memory is bounded by [`PIPELINE_BYTES_MAX`] times the few pipelines under way, whatever the lag.
 //! - Without a configured Redis there is no thread, no task, no log line.
 //!
 //! **What it asks of Redis** (6 or newer, or Valkey): SET, GET, UNLINK and SCAN on `<prefix>*` and
-//! `cidstore:mirror:*`, SELECT for a database other than 0, CLUSTER SLOTS of a cluster. With CLIENT it ends
-//! its own older connections, so that commands stuck in them cannot come after newer ones; with INFO it
-//! knows after a broken connection that the data is still the same and repeats less; with ROLE it sees which
-//! of several servers is the primary. One database and prefix belong to one store. A policy that evicts keys
-//! (`allkeys-*`) may evict an epoch key: the mirror then takes the data for lost and writes it anew.
+//! `cidstore:mirror:*`, SELECT for a database other than 0, CLUSTER SLOTS and CLUSTER NODES of a cluster.
+//! With CLIENT it ends its own older connections, so that commands stuck in them cannot come after newer
+//! ones; with INFO it knows after a broken connection that the data is still the same and repeats less, and
+//! which of several servers is the primary. One database and prefix belong to one store. A policy that evicts
+//! keys (`allkeys-*`) may evict an epoch key: the mirror then takes the data for lost and writes it anew.
 
 // Only chosen, as what encrypts.
 use rustls as _;

@@ -8,14 +8,14 @@
 
 use crate::chunk::Part;
 use crate::config::Target;
-use crate::connect::{Connection, Purpose};
+use crate::connect::{Connection, Purpose, text};
 use crate::endpoint::Address;
 use crate::failure::{Category, Failure};
-use crate::servers::Servers;
-use crate::slots::{SlotMap, epoch_tags, redirection};
+use crate::servers::{Servers, layout};
+use crate::slots::{SlotMap, epoch_tags, redirection, tag_of};
 use cidstore_types::Seq;
 use futures_util::future::try_join_all;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Pipeline, RedisError, Value};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -42,12 +42,17 @@ impl Names {
         Self { epoch, connection }
     }
 
-    /// The keys that tell how far this Redis is: by the place of its server, the one key or, in a cluster,
-    /// those of its tags that the server has.
+    /// The keys that tell how far this Redis is, each with the place of its server: the one key or, in a
+    /// cluster, those of all tags, and one for each primary that has none of these.
     fn epoch_keys(&self, slots: Option<&SlotMap>) -> Vec<(usize, String)> {
         let Some(slots) = slots else { return vec![(0, format!("{EPOCH_KEYS}{}", self.epoch))] };
-        let key = |tag: &String| format!("{EPOCH_KEYS}{{{tag}}}{}", self.epoch);
-        epoch_tags().iter().map(key).map(|key| (slots.node_of(key.as_bytes()), key)).collect()
+        let key = |tag: &str| format!("{EPOCH_KEYS}{{{tag}}}{}", self.epoch);
+        let of_tag = |tag: &String| (slots.node_of(tag.as_bytes()), key(tag));
+        let mut keys: Vec<_> = epoch_tags().iter().map(of_tag).collect();
+        let others: Vec<_> =
+            slots.without(&keys).into_iter().map(|(server, slot)| (server, key(&tag_of(slot)))).collect();
+        keys.extend(others);
+        keys
     }
 
     /// Whether `key` is the epoch key of another store that writes under the same prefix.
@@ -67,25 +72,50 @@ impl Names {
     }
 }
 
+/// What the data in Redis is a continuation of: of each server, its address and what it calls the history
+/// of its data.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct History(Option<Vec<(Address, String)>>);
+
+impl History {
+    /// Whether what was there then is there now, unless it was flushed: no server has gone, or begun anew.
+    /// There may be more of them.
+    pub fn continues(&self, before: &Self) -> bool {
+        match (&self.0, &before.0) {
+            (Some(now), Some(before)) => before.iter().all(|server| now.contains(server)),
+            // Who may not ask does not know.
+            _ => false,
+        }
+    }
+}
+
 /// Connections that are greeted and alone, to each server that keys are on.
 pub(crate) struct Link {
+    target: Target,
+    names: Names,
     connections: Vec<Connection>,
     slots: Option<Arc<SlotMap>>,
     epoch_keys: Vec<(usize, String)>,
     /// To servers that commands were sent on to.
     others: Vec<Connection>,
+    /// Some key has another server than the map says.
+    has_moved: bool,
 }
 
 impl Link {
     /// Connects, logs in, and ends older connections of the same mirror. `known`: where servers of a cluster
-    /// were last.
-    pub async fn connect(target: &Target, names: &Names, known: &[Address]) -> Result<Self, Failure> {
-        let Servers { connections, slots } = Servers::connect(target, known).await?;
-        for connection in &connections {
-            fence(connection, &names.connection).await.map_err(|failure| failure.at(&connection.address))?;
-        }
+    /// were last; `failures`: how often it failed since.
+    pub async fn connect(
+        target: &Target,
+        names: &Names,
+        known: &[Address],
+        failures: u32,
+    ) -> Result<Self, Failure> {
+        let Servers { connections, slots } = Servers::connect(target, known, failures).await?;
+        try_join_all(connections.iter().map(|connection| fence(connection, &names.connection))).await?;
         let epoch_keys = names.epoch_keys(slots.as_deref());
-        Ok(Self { connections, slots, epoch_keys, others: Vec::new() })
+        let (target, names) = (target.clone(), names.clone());
+        Ok(Self { target, names, connections, slots, epoch_keys, others: Vec::new(), has_moved: false })
     }
 
     /// Which server has which key, where there are several.
@@ -98,14 +128,20 @@ impl Link {
         &self.connections
     }
 
-    /// Names the history of the data in this Redis: it changes with each restart and each change of
-    /// a primary, so the same name means that what was confirmed is still there, unless it was
-    /// flushed. `None`: the user may not ask.
-    pub async fn history(&self) -> Result<Option<String>, Failure> {
-        let asked = try_join_all(self.connections.iter().map(replication_id)).await?;
-        let Some(mut ids) = asked.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
-        ids.sort_unstable();
-        Ok(Some(ids.join(" ")))
+    /// Whether some key was found on another server than the map says.
+    pub fn has_moved(&self) -> bool {
+        self.has_moved
+    }
+
+    /// Which data is there.
+    pub async fn history(&self) -> Result<History, Failure> {
+        let asked = try_join_all(self.connections.iter().map(Connection::replication)).await?;
+        let servers = self.connections.iter().zip(asked).map(|(connection, found)| {
+            // A replica's history is that of its primary, of which it may have less.
+            let id = found.filter(|found| found.is_primary)?.history?;
+            Some((connection.address.clone(), id))
+        });
+        Ok(History(servers.collect()))
     }
 
     /// Sends what belongs together, to each server its part. The replies come in the order of the parts.
@@ -123,57 +159,81 @@ impl Link {
     }
 
     /// Sends one command, wherever its key has been moved to; `server` had it, as far as was known.
-    pub async fn send_after(
-        &mut self,
-        target: &Target,
-        server: usize,
-        command: &Cmd,
-    ) -> Result<Value, Failure> {
+    pub async fn send_after(&mut self, server: usize, command: &Cmd) -> Result<Value, Failure> {
         let mut connection = self.connections[server].clone();
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.add_command(command.clone());
         for _ in 0..REDIRECTIONS_MAX {
-            let reply = connection.send(&pipeline).await?.pop();
-            let Some(Value::ServerError(error)) = reply else { return Ok(reply.unwrap_or(Value::Nil)) };
-            let details = error.details().unwrap_or_default();
-            let Some(address) = redirection(details, &connection.address).filter(|_| is_redirection(error.code()))
-            else {
-                return Err(Failure::from_server(&error).at(&connection.address));
-            };
+            let sent = connection.send(&pipeline).await.map_err(|failure| failure.at(&connection.address));
+            let reply = sent?.pop().unwrap_or(Value::Nil);
+            let Value::ServerError(error) = reply else { return Ok(reply) };
+            let refused = || Failure::from_server(&error).at(&connection.address);
+            if !is_redirection(error.code()) {
+                return Err(refused());
+            }
+            let next = redirection(error.details().unwrap_or_default(), &connection.address);
+            let next = next.ok_or_else(refused)?;
             pipeline.clear();
             if error.code() == "ASK" {
                 pipeline.cmd("ASKING");
+            } else {
+                self.has_moved = true;
             }
             pipeline.add_command(command.clone());
-            connection = self.other(target, &address).await?;
+            connection = self.other(&next).await?;
         }
-        Err(Failure {
-            category: Category::Resource,
-            what: format!("a key was sent on by {REDIRECTIONS_MAX} servers of the cluster, one after the other"),
-            remedy: "see CLUSTER NODES of each: they do not agree; the mirror keeps trying",
-        })
+        Err(Failure::new(
+            Category::Resource,
+            format!("a key was sent on by {REDIRECTIONS_MAX} servers of the cluster, one after the other"),
+            "see CLUSTER NODES of each: they do not agree; the mirror keeps trying",
+        ))
     }
 
-    async fn other(&mut self, target: &Target, address: &Address) -> Result<Connection, Failure> {
+    async fn other(&mut self, address: &Address) -> Result<Connection, Failure> {
         let mut known = self.connections.iter().chain(&self.others);
         if let Some(connection) = known.find(|connection| connection.address == *address) {
             return Ok(connection.clone());
         }
-        let connection = Connection::open(target, address, Purpose::Write).await?;
+        let connection = Connection::open(&self.target, address, Purpose::Write).await?;
+        fence(&connection, &self.names.connection).await?;
         self.others.push(connection.clone());
         Ok(connection)
     }
 
+    /// Runs a command for each epoch key, wherever that is; the replies are in the order of the keys.
+    async fn for_each_epoch_key(&mut self, command: impl Fn(&str) -> Cmd) -> Result<Vec<Value>, Failure> {
+        let keys = self.epoch_keys.clone();
+        let mut parts = Vec::new();
+        for (n, (server, key)) in keys.iter().enumerate() {
+            Part::of(&mut parts, *server).add(n as u32, command(key));
+        }
+        let parts: Arc<[Part]> = parts.into();
+        let mut replies = vec![Value::Nil; keys.len()];
+        for (part, answers) in parts.iter().zip(self.send(Arc::clone(&parts)).await?) {
+            for (n, reply) in part.rows.iter().zip(answers) {
+                replies[*n as usize] = match reply {
+                    Value::ServerError(error) if self.slots.is_some() && is_redirection(error.code()) => {
+                        self.send_after(part.server, &command(&keys[*n as usize].1)).await?
+                    }
+                    Value::ServerError(error) => {
+                        return Err(Failure::from_server(&error).at(&self.connections[part.server].address));
+                    }
+                    reply => reply,
+                };
+            }
+        }
+        Ok(replies)
+    }
+
     /// What the epoch keys say: everything up to this seq is in this Redis. `None`: some key is not there.
-    pub async fn epoch(&self) -> Result<Option<Seq>, Failure> {
+    pub async fn epoch(&mut self) -> Result<Option<Seq>, Failure> {
         let mut least = None;
-        for (server, key) in &self.epoch_keys {
-            let connection = &self.connections[*server];
-            let asked = connection.run(redis::cmd("GET").arg(key)).await;
-            let seq = match asked.map_err(|failure| failure.at(&connection.address))? {
+        let replies = self.for_each_epoch_key(|key| redis::cmd("GET").arg(key).take()).await?;
+        for ((_, key), reply) in self.epoch_keys.iter().zip(replies) {
+            let seq: Option<Seq> = match &reply {
                 Value::Nil => return Ok(None),
-                Value::BulkString(text) => std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()),
-                other => return Err(Failure::unexpected_reply("GET", &other)),
+                Value::BulkString(_) => text(&reply).and_then(|text| text.parse().ok()),
+                other => return Err(Failure::unexpected_reply("GET", other)),
             };
             let Some(seq) = seq else {
                 tracing::warn!(key, "mirror: the epoch key holds no number: taken as missing");
@@ -185,45 +245,53 @@ impl Link {
     }
 
     /// Makes the epoch keys.
-    pub async fn create_epoch(&self, seq: Seq) -> Result<(), Failure> {
-        let set = |key: &str| redis::cmd("SET").arg(key).arg(seq).take();
-        let replies = self.send(self.epoch_parts(set).into()).await?;
-        match replies.iter().flatten().find(|reply| matches!(reply, Value::ServerError(_))) {
-            Some(Value::ServerError(error)) => Err(Failure::from_server(error)),
-            _ => Ok(()),
-        }
+    pub async fn create_epoch(&mut self, seq: Seq) -> Result<(), Failure> {
+        self.for_each_epoch_key(|key| redis::cmd("SET").arg(key).arg(seq).take()).await.map(drop)
     }
 
-    /// Moves the epoch keys, those that are still there: the reply is nil from a server that lost its data.
-    pub fn move_epoch(&self, seq: Seq) -> Vec<Part> {
-        self.epoch_parts(|key| redis::cmd("SET").arg(key).arg(seq).arg("XX").take())
+    /// Moves the epoch keys. `false`: some server lost its data.
+    pub async fn move_epoch(&mut self, seq: Seq) -> Result<bool, Failure> {
+        let replies = self.for_each_epoch_key(|key| move_epoch(key, seq)).await?;
+        Ok(!replies.contains(&Value::Nil))
     }
 
-    fn epoch_parts(&self, command: impl Fn(&str) -> Cmd) -> Vec<Part> {
-        let mut parts: Vec<Part> = Vec::new();
-        for (server, key) in &self.epoch_keys {
-            Part::of(&mut parts, *server).add(0, command(key));
+    /// Looks at the epoch keys, and moves those that are still there: of each, row 0 is what it was and row
+    /// 1 is nil where the server lost its data.
+    pub fn epoch_parts(&self, seq: Seq) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for (row, (server, key)) in (0..2).flat_map(|row| self.epoch_keys.iter().map(move |key| (row, key))) {
+            let command = if row == 0 { redis::cmd("GET").arg(key).take() } else { move_epoch(key, seq) };
+            Part::of(&mut parts, *server).add(row, command);
         }
         parts
     }
+
+    /// Whether the slots are where the map says, and stay there.
+    pub async fn is_settled(&self) -> Result<bool, Failure> {
+        let (Some(slots), Some(asked)) = (&self.slots, self.connections.first()) else { return Ok(true) };
+        if !layout(asked).await?.divides_alike(slots) {
+            return Ok(false);
+        }
+        // Each server tells of its own slots only that they are on their way: `[slot->-node]`.
+        for connection in &self.connections {
+            let reply = connection.run(redis::cmd("CLUSTER").arg("NODES")).await;
+            let reply = reply.map_err(|failure| failure.at(&connection.address))?;
+            let nodes: String = redis::from_redis_value(reply).map_err(|e| Failure::from(RedisError::from(e)))?;
+            if nodes.contains("->-") || nodes.contains("-<-") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn move_epoch(key: &str, seq: Seq) -> Cmd {
+    redis::cmd("SET").arg(key).arg(seq).arg("XX").take()
 }
 
 /// Whether an error reply says that another server has the key.
 pub(crate) fn is_redirection(code: &str) -> bool {
     matches!(code, "MOVED" | "ASK")
-}
-
-async fn replication_id(connection: &Connection) -> Result<Option<String>, Failure> {
-    let reply = match connection.run(redis::cmd("INFO").arg("replication")).await {
-        Err(failure) if failure.category == Category::Auth => return Ok(None),
-        other => other.map_err(|failure| failure.at(&connection.address))?,
-    };
-    let text = match &reply {
-        Value::BulkString(text) => String::from_utf8_lossy(text),
-        Value::VerbatimString { text, .. } => text.into(),
-        other => return Err(Failure::unexpected_reply("INFO", other)),
-    };
-    Ok(text.lines().find_map(|line| line.strip_prefix("master_replid:")).map(str::to_owned))
 }
 
 /// Ends the connections of the same name.
@@ -241,8 +309,8 @@ async fn fence(connection: &Connection, name: &str) -> Result<(), Failure> {
         };
         let list = connection.run(redis::cmd("CLIENT").arg("LIST")).await?;
         let list: String =
-            redis::from_redis_value(list).map_err(|e| Failure::from(redis::RedisError::from(e)))?;
-        for id in named(&list, name).filter(|id| *id != own) {
+            redis::from_redis_value(list).map_err(|e| Failure::from(RedisError::from(e)))?;
+        for id in ids_of(&list, name).filter(|id| *id != own) {
             connection.run(redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id)).await?;
         }
         Ok(())
@@ -250,17 +318,17 @@ async fn fence(connection: &Connection, name: &str) -> Result<(), Failure> {
     .await;
     match ended {
         // A user without these rights can mirror; only the rare overtaking is not excluded.
-        Err(failure) if failure.category == Category::Auth => {
+        Err(failure) if failure.is_forbidden => {
             tracing::debug!("mirror: cannot end older connections of its own: {}", failure.what);
             Ok(())
         }
-        other => other,
+        other => other.map_err(|failure| failure.at(&connection.address)),
     }
 }
 
 /// The ids of the connections of that name in a reply to `CLIENT LIST`: a line for each, of fields
 /// `key=value`; names have no spaces in them.
-fn named<'a>(list: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
+fn ids_of<'a>(list: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
     list.lines().filter_map(move |line| {
         let field = |wanted: &str| line.split(' ').find_map(|field| field.strip_prefix(wanted));
         (field("name=") == Some(name)).then(|| field("id=")).flatten()
@@ -275,7 +343,21 @@ mod tests {
     fn finds_connections_by_their_whole_name() {
         let list = "id=3 addr=127.0.0.1:1 laddr=127.0.0.1:2 fd=8 name=a:b age=1\n\
                     id=4 addr=127.0.0.1:3 laddr=127.0.0.1:2 fd=9 name=a:bc age=1\nid=5 name= age=0\nid=6 name=a:b db=0\n";
-        assert_eq!(named(list, "a:b").collect::<Vec<_>>(), ["3", "6"]);
+        assert_eq!(ids_of(list, "a:b").collect::<Vec<_>>(), ["3", "6"]);
+    }
+
+    #[test]
+    fn data_continues_where_no_server_has_gone() {
+        let of = |servers: &[(u16, &str)]| {
+            let server = |(port, id): &(u16, &str)| {
+                (Address::Tcp { host: "h".into(), port: *port }, (*id).to_string())
+            };
+            History(Some(servers.iter().map(server).collect()))
+        };
+        let before = of(&[(1, "a"), (2, "b")]);
+        assert!(of(&[(2, "b"), (1, "a")]).continues(&before) && of(&[(1, "a"), (2, "b"), (3, "c")]).continues(&before));
+        assert!(!of(&[(1, "a"), (2, "c")]).continues(&before) && !of(&[(1, "a")]).continues(&before));
+        assert!(!before.continues(&History(None)) && !History(None).continues(&before));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Sending: chunks from a feed, a few of them under way, the replies, and the cursor that moves with them.
 
 use crate::chunk::{Chunk, Part, Span};
+use crate::connect::text;
 use crate::feed::FeedEnd;
 use crate::failure::Failure;
 use crate::follower::Follower;
@@ -50,7 +51,8 @@ struct Sent {
 #[derive(Clone, Copy)]
 enum Payload {
     Rows { bytes: usize, sets: u64, unlinks: u64, span: Span },
-    Epoch,
+    /// The epoch keys, which were moved to `before` on this connection last.
+    Epoch { before: Option<Seq> },
 }
 
 /// What replies mean.
@@ -95,21 +97,28 @@ impl Follower {
                     self.state().log_held_back();
                     let mark = if self.rebuild.is_some() { 0 } else { self.confirmed };
                     let due = marked != Some(mark) || marked_at.elapsed() >= self.mirror.config.health_interval;
-                    if due && !under_way.iter().any(|sent| matches!(sent.what, Payload::Epoch)) {
-                        (marked, marked_at) = (Some(mark), Instant::now());
-                        under_way.push_back(send(link, link.move_epoch(mark), Payload::Epoch).await);
+                    if due && !under_way.iter().any(|sent| matches!(sent.what, Payload::Epoch { .. })) {
+                        let what = Payload::Epoch { before: marked.replace(mark) };
+                        marked_at = Instant::now();
+                        under_way.push_back(send(link, link.epoch_parts(mark), what).await);
                     }
                 }
                 replies = next_replies(&mut under_way), if waiting => {
                     let sent = under_way.pop_front().expect("it is the one that was answered");
-                    match self.take_in(&sent, &replies?)? {
-                        Taken::All => self.note_next(&under_way),
+                    match self.take_in(&sent, &replies?, link.slots().is_some())? {
+                        Taken::All => {}
                         Taken::DataLost => return Ok(Ended::Replan),
                         Taken::SentOn(row) => {
-                            self.send_after(link, sent, row, &mut under_way).await?;
-                            return Ok(Ended::Moved);
+                            if !self.send_after(link, sent, row, &mut under_way).await? {
+                                return Ok(Ended::Replan);
+                            }
+                            // As long as a slot is on its way, its map stays.
+                            if link.has_moved() {
+                                return Ok(Ended::Moved);
+                            }
                         }
                     }
+                    self.note_next(&under_way);
                 }
                 chunk = chunks.recv(), if room => match chunk {
                     Some(Ok(Chunk { parts, bytes, sets, unlinks, span, .. })) => {
@@ -129,22 +138,23 @@ impl Follower {
     }
 
     /// Takes in the replies to what was sent.
-    fn take_in(&mut self, sent: &Sent, replies: &Replies) -> Result<Taken, Failure> {
+    fn take_in(&mut self, sent: &Sent, replies: &Replies, is_cluster: bool) -> Result<Taken, Failure> {
         if let Some((row, error)) = first_refused(&sent.parts, replies) {
             // Rows before the first refused one are in.
             if let Payload::Rows { span: Span::Log { first, .. }, .. } = sent.what {
                 self.move_cursor_before(first + Seq::from(row), first);
             }
-            return if is_redirection(error.code()) && !sent.parts.is_empty() {
+            return if is_cluster && is_redirection(error.code()) {
                 Ok(Taken::SentOn(row))
             } else {
                 Err(Failure::from_server(error))
             };
         }
-        if matches!(sent.what, Payload::Epoch) {
+        if let Payload::Epoch { before } = sent.what {
             self.failures = 0;
-            let lost = replies.iter().flatten().any(|reply| *reply == Value::Nil);
-            return Ok(if lost { Taken::DataLost } else { Taken::All });
+            let commands = sent.parts.iter().zip(replies).flat_map(|(part, replies)| part.rows.iter().zip(replies));
+            let is_lost = |(row, reply): (&u32, &Value)| epoch_is_lost(*row, reply, before);
+            return Ok(if commands.into_iter().any(is_lost) { Taken::DataLost } else { Taken::All });
         }
         self.confirm(sent.what);
         Ok(Taken::All)
@@ -186,14 +196,14 @@ impl Follower {
 
     /// Sends again, one command after the other, what was under way when a cluster sent a key to another
     /// server: from the first refused row on everything, since something later may have been taken for the
-    /// same key, which must not stay behind something older.
+    /// same key, which must not stay behind something older. `false`: Redis lost its data.
     async fn send_after(
         &mut self,
         link: &mut Link,
         first: Sent,
         row: u32,
         under_way: &mut VecDeque<Sent>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let mut all = vec![(first.parts, first.what, row)];
         for sent in under_way.drain(..) {
             // So that nothing of it arrives after what follows here.
@@ -201,22 +211,27 @@ impl Follower {
             all.push((sent.parts, sent.what, 0));
         }
         for (parts, what, row) in all {
-            let Payload::Rows { span, .. } = what else { continue };
             let commands = parts.iter().flat_map(|part| {
-                part.rows.iter().zip(part.pipeline.cmd_iter()).map(|(row, command)| (*row, part.server, command))
+                let rows = part.rows.iter().zip(part.pipeline.cmd_iter());
+                rows.map(|(row, command)| (*row, part.server, command))
             });
             let mut commands: Vec<_> = commands.filter(|(at, ..)| *at >= row).collect();
             commands.sort_by_key(|(row, ..)| *row);
             for (row, server, command) in commands {
-                let sent = link.send_after(&self.mirror.target, server, command).await;
-                if let (Err(_), Span::Log { first, .. }) = (&sent, span) {
-                    self.move_cursor_before(first + Seq::from(row), first);
+                let reply = link.send_after(server, command).await;
+                match (what, reply) {
+                    (Payload::Rows { span: Span::Log { first, .. }, .. }, Err(failure)) => {
+                        self.move_cursor_before(first + Seq::from(row), first);
+                        return Err(failure);
+                    }
+                    // What it was may be what was sent a moment ago: only whether it is there counts here.
+                    (Payload::Epoch { .. }, Ok(reply)) if epoch_is_lost(row, &reply, None) => return Ok(false),
+                    (_, reply) => drop(reply?),
                 }
-                sent?;
             }
             self.confirm(what);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn judge_lag(&self, last: Seq, last_received: f64) {
@@ -243,6 +258,13 @@ impl Follower {
     }
 }
 
+/// Whether the reply to row 0 (what an epoch key was) or row 1 (that it was moved) shows that data was lost:
+/// there is none, or another value than was written last, as after a failover to an older replica.
+fn epoch_is_lost(row: u32, reply: &Value, before: Option<Seq>) -> bool {
+    let was = || text(reply).and_then(|text| text.parse::<Seq>().ok());
+    *reply == Value::Nil || row == 0 && before.is_some_and(|before| was() != Some(before))
+}
+
 /// The first row of which a command was refused, and why.
 fn first_refused<'a>(parts: &[Part], replies: &'a Replies) -> Option<(u32, &'a ServerError)> {
     let refused = parts.iter().zip(replies).filter_map(|(part, replies)| {
@@ -259,7 +281,8 @@ async fn send(link: &Link, parts: Vec<Part>, what: Payload) -> Sent {
     let parts: Arc<[Part]> = parts.into();
     let mut replies: Pin<Box<dyn Future<Output = Result<Replies, Failure>> + Send>> =
         Box::pin(link.send(Arc::clone(&parts)));
-    // The first poll puts it into the connections' queues: here, so that the order is ours.
+    // The first poll puts it into the connections' queues (or the next one does, which comes before anything
+    // else is sent): here, so that the order is ours.
     let mut ready = None;
     poll_fn(|cx| {
         if let Poll::Ready(done) = replies.as_mut().poll(cx) {

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 /// Slots of a cluster.
 pub(crate) const SLOTS: u16 = 16384;
-/// Epoch keys of a cluster: so many that each primary has some, whatever is moved between them.
+/// Epoch keys of a cluster: so many that each primary has some, unless it has next to no slots.
 const EPOCH_TAGS: u16 = 64;
 const NOBODY: u16 = u16::MAX;
 
@@ -42,6 +42,11 @@ pub(crate) fn slot_of(key: &[u8]) -> u16 {
         (len > 0).then(|| &key[begin..begin + len])
     };
     crc16(tag().unwrap_or(key)) % SLOTS
+}
+
+/// A text whose slot this is.
+pub(crate) fn tag_of(slot: u16) -> String {
+    (0_u32..).map(|n| n.to_string()).find(|tag| slot_of(tag.as_bytes()) == slot).expect("all slots have numbers")
 }
 
 /// Texts whose slots are spread evenly, in the order of these: what epoch keys have between braces.
@@ -90,11 +95,11 @@ impl SlotMap {
         }
         match map.owners.iter().position(|owner| *owner == NOBODY) {
             None => Ok(map),
-            Some(slot) => Err(Failure {
-                category: Category::Resource,
-                what: format!("the cluster has no primary for slot {slot}"),
-                remedy: "see CLUSTER INFO and CLUSTER NODES there: bring the missing servers back, or give their slots to others",
-            }),
+            Some(slot) => Err(Failure::new(
+                Category::Resource,
+                format!("the cluster has no primary for slot {slot}"),
+                "see CLUSTER INFO and CLUSTER NODES there: bring the missing servers back, or give their slots to others",
+            )),
         }
     }
 
@@ -102,10 +107,12 @@ impl SlotMap {
     fn add(&mut self, range: &Value, asked: &Address) -> Option<()> {
         let Value::Array(parts) = range else { return None };
         let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = &**parts else { return None };
-        let [host, Value::Int(port), ..] = &**primary else { return None };
+        let [host, Value::Int(port), more @ ..] = &**primary else { return None };
         let host = match text(host).unwrap_or_default() {
+            // It should have a name, and has none: its address stands among what else there is.
+            "?" => address_among(more.get(1)?)?.to_owned(),
             // The one that was asked does not know its own name.
-            "" | "?" => match asked {
+            "" => match asked {
                 Address::Tcp { host, .. } => host.clone(),
                 Address::Unix(_) => return None,
             },
@@ -121,9 +128,38 @@ impl SlotMap {
         Some(())
     }
 
+    /// Whether the slots are divided alike, whoever the primaries are: no slot was moved.
+    pub fn divides_alike(&self, other: &Self) -> bool {
+        let mut names = vec![None; self.nodes.len()];
+        self.nodes.len() == other.nodes.len()
+            && self.owners.iter().zip(&other.owners).all(|(own, others)| {
+                *names[usize::from(*own)].get_or_insert(*others) == *others
+            })
+    }
+
+    /// Places of primaries that have none of these keys, each with its first slot.
+    pub fn without(&self, keys: &[(usize, String)]) -> Vec<(usize, u16)> {
+        let bare = (0..self.nodes.len()).filter(|node| !keys.iter().any(|(server, _)| server == node));
+        let first = |node: usize| self.owners.iter().position(|owner| usize::from(*owner) == node);
+        bare.filter_map(|node| Some((node, first(node)? as u16))).collect()
+    }
+
     /// The place in `nodes` of the primary that has this key.
     pub fn node_of(&self, key: &[u8]) -> usize {
         self.owners[usize::from(slot_of(key))].into()
+    }
+}
+
+/// The address of a server that is called by name (Redis 7), from pairs in either form of the protocol.
+fn address_among(pairs: &Value) -> Option<&str> {
+    match pairs {
+        Value::Array(pairs) => {
+            pairs.chunks(2).find(|pair| text(&pair[0]) == Some("ip")).and_then(|pair| text(pair.get(1)?))
+        }
+        Value::Map(pairs) => {
+            pairs.iter().find(|(name, _)| text(name) == Some("ip")).and_then(|(_, address)| text(address))
+        }
+        _ => None,
     }
 }
 
@@ -133,6 +169,7 @@ pub(crate) fn redirection(details: &str, asked: &Address) -> Option<Address> {
     let (host, port) = place.rsplit_once(':')?;
     let port = port.parse().ok()?;
     match (host, asked) {
+        ("?", _) => None,
         ("", Address::Tcp { host, .. }) => Some(Address::Tcp { host: host.clone(), port }),
         ("", Address::Unix(_)) => None,
         (host, _) => Some(Address::Tcp { host: host.into(), port }),
@@ -184,6 +221,14 @@ mod tests {
             range(5461, 10922, bulk("a"), 7001),
         ]);
         let map = SlotMap::of(&whole, &asked).unwrap();
+        let renamed = Value::Array(vec![
+            range(0, 10922, bulk("z"), 1),
+            range(10923, 16383, bulk("y"), 2),
+        ]);
+        let moved = Value::Array(vec![range(0, 10921, bulk("a"), 7001), range(10922, 16383, bulk("b"), 7003)]);
+        let [renamed, moved] = [renamed, moved].map(|reply| SlotMap::of(&reply, &asked).unwrap());
+        assert!(map.divides_alike(&renamed) && !map.divides_alike(&moved) && !moved.divides_alike(&map));
+        assert_eq!(map.without(&[(0, String::new())]), [(1, 10923)]);
         assert_eq!(map.nodes, [tcp("a", 7001), tcp("seed", 7003)]);
         assert_eq!((map.node_of(b"foo"), map.node_of(b"bar")), (1, 0));
         let holed = Value::Array(vec![range(0, 16382, bulk("a"), 7001)]);
@@ -192,6 +237,21 @@ mod tests {
         for odd in [Value::Nil, Value::Array(vec![Value::Int(1)]), Value::Array(vec![range(0, 16384, bulk("a"), 1)])] {
             assert!(SlotMap::of(&odd, &asked).is_err());
         }
+    }
+
+    #[test]
+    fn a_server_without_its_name_is_found_by_its_address() {
+        let asked = tcp("seed", 7000);
+        for more in [
+            Value::Array(vec![bulk("x"), bulk("y"), bulk("ip"), bulk("10.0.0.1")]),
+            Value::Map(vec![(bulk("ip"), bulk("10.0.0.1"))]),
+        ] {
+            let server = Value::Array(vec![bulk("?"), Value::Int(7), bulk("id"), more]);
+            let reply = Value::Array(vec![Value::Array(vec![Value::Int(0), Value::Int(16383), server])]);
+            assert_eq!(SlotMap::of(&reply, &asked).unwrap().nodes, [tcp("10.0.0.1", 7)]);
+        }
+        assert!(SlotMap::of(&Value::Array(vec![range(0, 16383, bulk("?"), 7)]), &asked).is_err());
+        assert_eq!(slot_of(tag_of(5461).as_bytes()), 5461);
     }
 
     #[test]

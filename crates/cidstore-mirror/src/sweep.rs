@@ -12,9 +12,12 @@ use crate::source::RebuildSource;
 use cidstore_types::{Cid, Triple, TripleHash};
 use redis::{Pipeline, Value};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Keys that one `SCAN` looks at, about.
 const SCAN_COUNT: usize = 1000;
+/// While slots move, the sweep begins anew after so long.
+const UNSETTLED_PAUSE: Duration = Duration::from_secs(1);
 /// Values read at once to see whose they are: 64 values of at most some 64 KiB.
 const VALUES_AT_ONCE: usize = 64;
 
@@ -70,6 +73,13 @@ pub(crate) async fn run(
             0 => Sweep::At { server: server + 1, cursor: 0 },
             next => Sweep::At { server, cursor: next },
         };
+        // Keys that came to a server behind the sweep's back would stay for ever.
+        if matches!(*progress, Sweep::At { server, .. } if server == link.connections().len())
+            && !link.is_settled().await?
+        {
+            *progress = Sweep::At { server: 0, cursor: 0 };
+            tokio::time::sleep(UNSETTLED_PAUSE).await;
+        }
     }
     Ok(())
 }
@@ -135,10 +145,15 @@ async fn remove_own(server: &Connection, keys: &[(Vec<u8>, TripleHash)]) -> Resu
     let values = server.send(&read).await?;
     let mut remove = Pipeline::new();
     for ((key, hash), value) in keys.iter().zip(values) {
-        if let Value::BulkString(text) = value
-            && triple_of_json(&text).is_some_and(|triple| triple.hash() == *hash)
-        {
-            remove.cmd("UNLINK").arg(key);
+        match value {
+            Value::BulkString(text) if triple_of_json(&text).is_some_and(|triple| triple.hash() == *hash) => {
+                remove.cmd("UNLINK").arg(key);
+            }
+            // Of another type, it is no value of ours. Anything else hides what is there.
+            Value::ServerError(error) if error.code() != "WRONGTYPE" => {
+                return Err(Failure::from_server(&error).at(&server.address));
+            }
+            _ => {}
         }
     }
     if remove.is_empty() {

@@ -14,7 +14,7 @@ impl Cluster {
     pub fn start() -> Self {
         let start = |_| {
             Redis::start_on(free_port_of_a_cluster, |_| {
-                ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"].map(Into::into).to_vec()
+                ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"].map(Into::into).to_vec()
             })
         };
         let cluster = Self { nodes: (0..6).map(start).collect() };
@@ -44,7 +44,9 @@ impl Cluster {
         let begin = Instant::now();
         let is_whole = |node: &Redis| {
             let info: String = redis::from_redis_value(node.command("CLUSTER INFO")).unwrap();
-            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:6")
+            let replication: String = redis::from_redis_value(node.command("INFO replication")).unwrap();
+            let has_data = replication.contains("role:master") || replication.contains("master_link_status:up");
+            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:6") && has_data
         };
         while !self.living().all(is_whole) {
             assert!(begin.elapsed() < DEADLINE, "the cluster does not become whole");
@@ -63,7 +65,7 @@ impl Cluster {
     }
 
     pub fn contents(&self) -> BTreeMap<String, String> {
-        self.primaries().iter().flat_map(|(node, _)| node.contents_of_a_cluster()).collect()
+        self.primaries().iter().flat_map(|(node, _)| node.contents()).collect()
     }
 
     /// Of some of the servers, as a user would give them.

@@ -158,28 +158,17 @@ impl Redis {
         command.query(&mut self.connection()).unwrap()
     }
 
-    /// All keys with their values, without the epoch keys.
+    /// All its keys with their values, without the epoch keys.
     pub fn contents(&self) -> BTreeMap<String, String> {
         let mut connection = self.connection();
         let mut keys: Vec<String> = connection.keys("*").unwrap();
         keys.retain(|key| !key.starts_with("cidstore:mirror:"));
         let mut contents = BTreeMap::new();
         for keys in keys.chunks(500) {
-            let values: Vec<Option<String>> = connection.mget(keys).unwrap();
-            contents.extend(keys.iter().cloned().zip(values).filter_map(|(key, value)| Some((key, value?))));
-        }
-        contents
-    }
-
-    /// All keys of one server of a cluster with their values, without the epoch keys.
-    pub fn contents_of_a_cluster(&self) -> BTreeMap<String, String> {
-        let mut connection = self.connection();
-        let mut keys: Vec<String> = connection.keys("*").unwrap();
-        keys.retain(|key| !key.starts_with("cidstore:mirror:"));
-        let mut contents = BTreeMap::new();
-        for keys in keys.chunks(500) {
             let mut pipeline = redis::pipe();
-            keys.iter().for_each(|key| drop(pipeline.cmd("GET").arg(key)));
+            for key in keys {
+                pipeline.cmd("GET").arg(key);
+            }
             // Of a slot that moves, keys may be elsewhere by now.
             pipeline.ignore_errors();
             let replies: Vec<redis::RedisResult<Option<String>>> = pipeline.query(&mut connection).unwrap();
@@ -222,6 +211,8 @@ fn spawn(dir: &Path, port: u16, args: &[String]) -> Child {
     }
     command
         .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        // Replicas have what they should have at once, and not after five seconds.
+        .args(["--repl-diskless-sync-delay", "0"])
         .arg("--dir")
         .arg(dir)
         .args(args);
