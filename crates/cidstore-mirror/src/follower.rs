@@ -131,7 +131,7 @@ impl Follower {
     async fn plan(&mut self, link: &mut Link) -> Result<Plan, Failure> {
         let history = link.history().await?;
         let same_history = history.continues(&self.history);
-        let epoch = link.epoch().await?;
+        let epoch = link.epoch(same_history).await?;
         let slots = link.slots().cloned();
         let were_moved = match (&slots, &self.slots) {
             (Some(now), Some(before)) => !now.divides_alike(before),
@@ -140,7 +140,8 @@ impl Follower {
         (self.history, self.slots) = (history, slots);
         if were_moved && !same_history {
             // What was moved to a server shortly before another took its place may not be there, and no epoch
-            // key came with it.
+            // key came with it. A rebuild under way may have passed it.
+            self.rebuild = None;
             return Ok(Plan::Rebuild { why: "a server of the cluster was replaced while slots were moved" });
         }
         let log_first = self.mirror.parts.log.first_seq();

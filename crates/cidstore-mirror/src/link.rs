@@ -226,11 +226,17 @@ impl Link {
     }
 
     /// What the epoch keys say: everything up to this seq is in this Redis. `None`: some key is not there.
-    pub async fn epoch(&mut self) -> Result<Option<Seq>, Failure> {
-        let mut least = None;
+    /// That of a primary which has none of the tags may be made now, if the data `continues` what was there:
+    /// the primary is new, and what it has came from others.
+    pub async fn epoch(&mut self, continues: bool) -> Result<Option<Seq>, Failure> {
+        let (mut least, mut to_make) = (None, Vec::new());
         let replies = self.for_each_epoch_key(|key| redis::cmd("GET").arg(key).take()).await?;
-        for ((_, key), reply) in self.epoch_keys.iter().zip(replies) {
+        for (n, ((server, key), reply)) in self.epoch_keys.iter().zip(replies).enumerate() {
             let seq: Option<Seq> = match &reply {
+                Value::Nil if continues && n >= epoch_tags().len() => {
+                    to_make.push((*server, key.clone()));
+                    continue;
+                }
                 Value::Nil => return Ok(None),
                 Value::BulkString(_) => text(&reply).and_then(|text| text.parse().ok()),
                 other => return Err(Failure::unexpected_reply("GET", other)),
@@ -240,6 +246,11 @@ impl Link {
                 return Ok(None);
             };
             least = Some(least.map_or(seq, |least: Seq| least.min(seq)));
+        }
+        if let Some(least) = least {
+            for (server, key) in to_make {
+                self.send_after(server, redis::cmd("SET").arg(key).arg(least)).await?;
+            }
         }
         Ok(least)
     }

@@ -133,10 +133,10 @@ fn wrong_settings_and_taken_ports_are_refused_by_name() {
     let (code, message) = refused(&place, &[], &[("CIDSTORE_DURABILTY", "os")]);
     assert_eq!(code, 64);
     assert!(message.contains("CIDSTORE_DURABILTY") && message.contains("CIDSTORE_DURABILITY"), "{message}");
-    let tls = [("REDIS_URL", "rediss://:hunter2@127.0.0.1:1")];
-    let (code, message) = refused(&place, &[], &tls);
+    let nameless = [("REDIS_URL", "redis+sentinel://:hunter2@127.0.0.1:1")];
+    let (code, message) = refused(&place, &[], &nameless);
     assert_eq!(code, 64);
-    assert!(message.contains("redis_url") && message.contains("TLS"), "{message}");
+    assert!(message.contains("redis_url") && message.contains("name of a primary"), "{message}");
     assert!(!message.contains("hunter2"), "{message}");
     assert!(!place.data_path().exists(), "settings are refused before anything is made");
     let (code, message) = refused(&place, &["--log-level", "=="], &[]);
