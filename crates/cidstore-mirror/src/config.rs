@@ -213,7 +213,9 @@ impl MirrorConfig {
         };
         let login = match (given.username, given.password) {
             (None, None) => {
-                login(["username", "password_file"], &self.username, &self.password, &self.password_file)?
+                let Self { username, password, password_file, .. } = self;
+                let fields = ["username", "password_file"];
+                login(fields, username.as_ref(), password.as_ref(), password_file.as_ref())?
             }
             (username, password) => Login { username, password: password.map(Password::Text) },
         };
@@ -224,14 +226,25 @@ impl MirrorConfig {
         }
         let tls = self.tls(given.tls)?;
         let is_socket = |address: &Address| matches!(address, Address::Unix(_));
-        if tls.is_some() && matches!(&given.layout, Layout::Servers(servers) if servers.iter().any(is_socket)) {
+        if tls.is_some() && matches!(&given.layout, Layout::Servers(servers) if servers.iter().any(is_socket))
+        {
             return Err(ConfigError::new("tls", "true", "false, since a socket file has no TLS"));
         }
         let name = format!("{}/{db}", given.layout);
         let protocol = given.protocol.unwrap_or(self.protocol);
         let (connect_timeout, response_timeout) = (self.connect_timeout, self.response_timeout);
         let layout = given.layout;
-        Ok(Some(Target { layout, login, sentinel_login, tls, db, protocol, connect_timeout, response_timeout, name }))
+        Ok(Some(Target {
+            layout,
+            login,
+            sentinel_login,
+            tls,
+            db,
+            protocol,
+            connect_timeout,
+            response_timeout,
+            name,
+        }))
     }
 
     fn check_prefix_and_times(&self) -> Result<(), ConfigError> {
@@ -263,7 +276,11 @@ impl MirrorConfig {
             // A URL in the wrong place may have a password.
             let is_plain = !hosts.contains(['@', '/']);
             let shown = if is_plain { format!("{hosts:?}") } else { "a text that is no host".into() };
-            ConfigError::new("host", shown, "host[:port], several with commas between; a URL belongs into `url`")
+            ConfigError::new(
+                "host",
+                shown,
+                "host[:port], several with commas between; a URL belongs into `url`",
+            )
         };
         Ok(endpoint::Parsed {
             layout: Layout::Servers(servers.map_err(wrong)?),
@@ -300,9 +317,9 @@ impl MirrorConfig {
 
 fn login(
     [user_field, file_field]: [&'static str; 2],
-    username: &Option<String>,
-    password: &Option<Secret>,
-    file: &Option<PathBuf>,
+    username: Option<&String>,
+    password: Option<&Secret>,
+    file: Option<&PathBuf>,
 ) -> Result<Login, ConfigError> {
     let password = match (password, file) {
         (Some(_), Some(_)) => {
@@ -315,13 +332,13 @@ fn login(
         }
         (None, None) => None,
     };
-    Ok(Login { username: username.clone(), password })
+    Ok(Login { username: username.cloned(), password })
 }
 
 fn login_of_sentinels(config: &MirrorConfig) -> Result<Login, ConfigError> {
     let MirrorConfig { sentinel_username, sentinel_password, sentinel_password_file, .. } = config;
     let fields = ["sentinel_username", "sentinel_password_file"];
-    login(fields, sentinel_username, sentinel_password, sentinel_password_file)
+    login(fields, sentinel_username.as_ref(), sentinel_password.as_ref(), sentinel_password_file.as_ref())
 }
 
 #[cfg(test)]
@@ -370,7 +387,10 @@ mod tests {
             ("host", MirrorConfig { host: Some("redis://:hunter2@h".into()), ..host() }),
             ("port", MirrorConfig { port: 0, ..host() }),
             ("username", MirrorConfig { username: Some("u".into()), ..host() }),
-            ("password_file", MirrorConfig { password: Some(Secret::new("p")), password_file: file(), ..host() }),
+            (
+                "password_file",
+                MirrorConfig { password: Some(Secret::new("p")), password_file: file(), ..host() },
+            ),
             ("sentinel_username", MirrorConfig { sentinel_username: Some("u".into()), ..host() }),
             ("prefix", MirrorConfig { prefix: "a b".into(), ..host() }),
             ("prefix", MirrorConfig { prefix: "x".repeat(PREFIX_BYTES_MAX + 1), ..host() }),
@@ -405,7 +425,10 @@ mod tests {
         let with = |url: &str| target(&MirrorConfig { url: Some(Secret::new(url)), ..fields() });
         let silent = with("redis://a:1");
         assert_eq!(silent.name(), "a:1/4");
-        assert_eq!(silent.login, Login { username: Some("joe".into()), password: Some(Password::File("/f".into())) });
+        assert_eq!(
+            silent.login,
+            Login { username: Some("joe".into()), password: Some(Password::File("/f".into())) }
+        );
         let telling = with("redis://:x@a:1/0");
         assert_eq!(telling.name(), "a:1/0");
         assert_eq!(telling.login, Login { username: None, password: Some(Password::Text(Secret::new("x"))) });

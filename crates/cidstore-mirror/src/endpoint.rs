@@ -99,7 +99,9 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, String> {
     while let Some(mut other) = all.pop() {
         let (Layout::Servers(servers), Layout::Servers(before)) = (&mut first.layout, &mut other.layout)
         else {
-            return Err("several URLs of which one is a cluster, or of sentinels: expected single servers".into());
+            return Err(
+                "several URLs of which one is a cluster, or of sentinels: expected single servers".into()
+            );
         };
         before.append(servers);
         std::mem::swap(servers, before);
@@ -148,7 +150,8 @@ fn one(url: &str) -> Result<Parsed, String> {
         return Err("a text without scheme".into());
     };
     let Some((mut kind, tls)) = scheme(name) else {
-        let is_scheme = name.len() <= 20 && name.chars().all(|c| c.is_ascii_alphabetic() || "+-.".contains(c));
+        let is_scheme =
+            name.len() <= 20 && name.chars().all(|c| c.is_ascii_alphabetic() || "+-.".contains(c));
         let shown = if is_scheme { format!("{name:?}") } else { "that it has".into() };
         return Err(format!("a URL of the scheme {shown}, which is not spoken here"));
     };
@@ -218,7 +221,11 @@ fn parameters(query: &str, kind: Kind, parsed: &mut Parsed) -> Result<(), String
             Some(("protocol", "resp2")) => parsed.protocol = Some(Protocol::Resp2),
             Some(("protocol", "resp3")) => parsed.protocol = Some(Protocol::Resp3),
             // What asks for TLS elsewhere (`ssl=true`) must not be passed over.
-            _ => return Err("a URL with a parameter that has no meaning here ('?' in a password is %3F)".into()),
+            _ => {
+                return Err(
+                    "a URL with a parameter that has no meaning here ('?' in a password is %3F)".into()
+                );
+            }
         }
     }
     Ok(())
@@ -241,20 +248,26 @@ pub(crate) fn address(text: &str, default_port: u16) -> Result<Address, String> 
             None => (text, None),
         },
     };
-    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_') || (c == ':' && text.starts_with('['));
+    let is_name =
+        |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_') || (c == ':' && text.starts_with('['));
     if host.is_empty() || !host.chars().all(is_name) {
         return Err(wrong());
     }
     let port = match port {
         None => default_port,
-        Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or("a port that is none: expected 1 to 65535")?,
+        Some(port) => {
+            port.parse().ok().filter(|port| *port > 0).ok_or("a port that is none: expected 1 to 65535")?
+        }
     };
     Ok(Address::Tcp { host: host.into(), port })
 }
 
 fn decoded(text: &str) -> Result<String, String> {
     let bytes = percent_encoding::percent_decode_str(text);
-    bytes.decode_utf8().map(Into::into).map_err(|_| "a URL with percent-encoded bytes that are no UTF-8".into())
+    bytes
+        .decode_utf8()
+        .map(Into::into)
+        .map_err(|_| "a URL with percent-encoded bytes that are no UTF-8".into())
 }
 
 #[cfg(test)]
@@ -289,7 +302,12 @@ mod tests {
         let expected = Layout::Servers(vec![tcp("a", 6379), tcp("b", 7), tcp("c", 8)]);
         assert_eq!(layout("redis://a,redis://b:7 redis://c:8"), expected);
         assert_eq!(expected.to_string(), "a:6379,b:7,c:8");
-        for bad in ["redis://a redis://b/2", "redis://a rediss://b", "redis://:x@a,redis://b", "redis://a,redis://b,c"] {
+        for bad in [
+            "redis://a redis://b/2",
+            "redis://a rediss://b",
+            "redis://:x@a,redis://b",
+            "redis://a,redis://b,c",
+        ] {
             assert!(parse(bad).unwrap_err().starts_with("several"), "{bad}");
         }
     }

@@ -114,9 +114,10 @@ fn judge(code: &str, details: &str) -> (Category, &'static str) {
             "let the ACL user run SET, GET, UNLINK, SCAN and SELECT (better CLIENT and INFO, too; CLUSTER in a cluster) on the mirror's keys and on cidstore:mirror:*",
         ),
         "READONLY" => (Category::Validation, "point the mirror at the primary, not at a replica"),
-        "MOVED" | "ASK" | "CROSSSLOT" => {
-            (Category::Validation, "a cluster is configured by some of its nodes, as redis+cluster://host,host,…; where it is, slots move, and that passes")
-        }
+        "MOVED" | "ASK" | "CROSSSLOT" => (
+            Category::Validation,
+            "a cluster is configured by some of its nodes, as redis+cluster://host,host,…; where it is, slots move, and that passes",
+        ),
         "CLUSTERDOWN" | "TRYAGAIN" => (
             Category::Resource,
             "the cluster misses servers or moves slots: see CLUSTER INFO there; the mirror owes the rest until then",
@@ -158,15 +159,27 @@ fn tls_remedy(text: &str) -> Option<&'static str> {
     let cases = [
         ("UnknownIssuer", "name the authority that signed the server's certificate (REDIS_TLS_CA_FILE)"),
         ("NotValidForName", "connect by a name, or an address, that is in the server's certificate"),
-        ("certificate not valid for name", "connect by a name, or an address, that is in the server's certificate"),
+        (
+            "certificate not valid for name",
+            "connect by a name, or an address, that is in the server's certificate",
+        ),
         ("Expired", "renew the server's certificate, and look at the clocks of both machines"),
         ("expired", "renew the certificate, and look at the clocks of both machines"),
         ("NotValidYet", "look at the clocks of both machines: the server's certificate is of the future"),
         ("not valid yet", "look at the clocks of both machines: the certificate is of the future"),
-        ("CertificateRequired", "this server wants a certificate: set REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE"),
-        ("corrupt message", "this port does not speak TLS: give the TLS port, or redis:// instead of rediss://"),
+        (
+            "CertificateRequired",
+            "this server wants a certificate: set REDIS_TLS_CERT_FILE and REDIS_TLS_KEY_FILE",
+        ),
+        (
+            "corrupt message",
+            "this port does not speak TLS: give the TLS port, or redis:// instead of rediss://",
+        ),
         ("invalid peer certificate", "check the server's certificate, and REDIS_TLS_CA_FILE"),
-        ("fatal alert", "the server refuses: check the certificate and key that are shown to it, and its log"),
+        (
+            "fatal alert",
+            "the server refuses: check the certificate and key that are shown to it, and its log",
+        ),
     ];
     cases.iter().find(|(part, _)| text.contains(part)).map(|(_, remedy)| *remedy)
 }
@@ -202,7 +215,8 @@ mod tests {
 
     #[test]
     fn a_login_that_is_not_understood_is_not_repeated() {
-        let details = "unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `default`, `hunter2`, ";
+        let details =
+            "unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `default`, `hunter2`, ";
         let failure = Failure::from_code("ERR", details);
         assert!(failure.is_forbidden && failure.remedy.contains("resp2"), "{failure}");
         assert!(!format!("{failure:?} {failure}").contains("hunter2"), "{failure}");

@@ -2,8 +2,8 @@
 
 use crate::chunk::{Filler, SharedBounds};
 use crate::cursor::{Keeper, Position};
-use crate::failure::Failure;
 use crate::endpoint::Address;
+use crate::failure::Failure;
 use crate::feed;
 use crate::link::{History, Link};
 use crate::mirror::Mirror;
@@ -167,8 +167,7 @@ impl Follower {
         let why = format!("connected, following the log from seq {}", self.confirmed + 1);
         self.state().enter(if caught_up { State::Live } else { State::CatchingUp }, &why);
         let (feed, chunks) = mpsc::channel(1);
-        let mut filler =
-            Filler::new(&self.mirror.config.prefix, link.slots().cloned(), self.bounds.clone());
+        let mut filler = Filler::new(&self.mirror.config.prefix, link.slots().cloned(), self.bounds.clone());
         let (log, appended, runtime) = (self.mirror.parts.log.clone(), appended.clone(), Handle::current());
         let next = self.confirmed + 1;
         self.feed = Some(tokio::task::spawn_blocking(move || {

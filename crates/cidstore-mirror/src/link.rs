@@ -287,7 +287,8 @@ impl Link {
         for connection in &self.connections {
             let reply = connection.run(redis::cmd("CLUSTER").arg("NODES")).await;
             let reply = reply.map_err(|failure| failure.at(&connection.address))?;
-            let nodes: String = redis::from_redis_value(reply).map_err(|e| Failure::from(RedisError::from(e)))?;
+            let nodes: String =
+                redis::from_redis_value(reply).map_err(|e| Failure::from(RedisError::from(e)))?;
             if nodes.contains("->-") || nodes.contains("-<-") {
                 return Ok(false);
             }
@@ -319,8 +320,7 @@ async fn fence(connection: &Connection, name: &str) -> Result<(), Failure> {
             other => return Err(Failure::unexpected_reply("CLIENT ID", &other)),
         };
         let list = connection.run(redis::cmd("CLIENT").arg("LIST")).await?;
-        let list: String =
-            redis::from_redis_value(list).map_err(|e| Failure::from(RedisError::from(e)))?;
+        let list: String = redis::from_redis_value(list).map_err(|e| Failure::from(RedisError::from(e)))?;
         for id in ids_of(&list, name).filter(|id| *id != own) {
             connection.run(redis::cmd("CLIENT").arg("KILL").arg("ID").arg(id)).await?;
         }
@@ -366,7 +366,10 @@ mod tests {
             History(Some(servers.iter().map(server).collect()))
         };
         let before = of(&[(1, "a"), (2, "b")]);
-        assert!(of(&[(2, "b"), (1, "a")]).continues(&before) && of(&[(1, "a"), (2, "b"), (3, "c")]).continues(&before));
+        assert!(
+            of(&[(2, "b"), (1, "a")]).continues(&before)
+                && of(&[(1, "a"), (2, "b"), (3, "c")]).continues(&before)
+        );
         assert!(!of(&[(1, "a"), (2, "c")]).continues(&before) && !of(&[(1, "a")]).continues(&before));
         assert!(!before.continues(&History(None)) && !History(None).continues(&before));
     }

@@ -2,8 +2,8 @@
 
 use crate::chunk::{Chunk, Part, Span};
 use crate::connect::text;
-use crate::feed::FeedEnd;
 use crate::failure::Failure;
+use crate::feed::FeedEnd;
 use crate::follower::Follower;
 use crate::link::{Link, is_redirection};
 use crate::pace::PIPELINES_IN_FLIGHT_MAX;
@@ -50,9 +50,16 @@ struct Sent {
 
 #[derive(Clone, Copy)]
 enum Payload {
-    Rows { bytes: usize, sets: u64, unlinks: u64, span: Span },
+    Rows {
+        bytes: usize,
+        sets: u64,
+        unlinks: u64,
+        span: Span,
+    },
     /// The epoch keys, which were moved to `before` on this connection last.
-    Epoch { before: Option<Seq> },
+    Epoch {
+        before: Option<Seq>,
+    },
 }
 
 /// What replies mean.
@@ -152,7 +159,8 @@ impl Follower {
         }
         if let Payload::Epoch { before } = sent.what {
             self.failures = 0;
-            let commands = sent.parts.iter().zip(replies).flat_map(|(part, replies)| part.rows.iter().zip(replies));
+            let commands =
+                sent.parts.iter().zip(replies).flat_map(|(part, replies)| part.rows.iter().zip(replies));
             let is_lost = |(row, reply): (&u32, &Value)| epoch_is_lost(*row, reply, before);
             return Ok(if commands.into_iter().any(is_lost) { Taken::DataLost } else { Taken::All });
         }
@@ -225,7 +233,9 @@ impl Follower {
                         return Err(failure);
                     }
                     // What it was may be what was sent a moment ago: only whether it is there counts here.
-                    (Payload::Epoch { .. }, Ok(reply)) if epoch_is_lost(row, &reply, None) => return Ok(false),
+                    (Payload::Epoch { .. }, Ok(reply)) if epoch_is_lost(row, &reply, None) => {
+                        return Ok(false);
+                    }
                     (_, reply) => drop(reply?),
                 }
             }

@@ -46,7 +46,10 @@ pub(crate) fn slot_of(key: &[u8]) -> u16 {
 
 /// A text whose slot this is.
 pub(crate) fn tag_of(slot: u16) -> String {
-    (0_u32..).map(|n| n.to_string()).find(|tag| slot_of(tag.as_bytes()) == slot).expect("all slots have numbers")
+    (0_u32..)
+        .map(|n| n.to_string())
+        .find(|tag| slot_of(tag.as_bytes()) == slot)
+        .expect("all slots have numbers")
 }
 
 /// Texts whose slots are spread evenly, in the order of these: what epoch keys have between braces.
@@ -132,9 +135,11 @@ impl SlotMap {
     pub fn divides_alike(&self, other: &Self) -> bool {
         let mut names = vec![None; self.nodes.len()];
         self.nodes.len() == other.nodes.len()
-            && self.owners.iter().zip(&other.owners).all(|(own, others)| {
-                *names[usize::from(*own)].get_or_insert(*others) == *others
-            })
+            && self
+                .owners
+                .iter()
+                .zip(&other.owners)
+                .all(|(own, others)| *names[usize::from(*own)].get_or_insert(*others) == *others)
     }
 
     /// Places of primaries that have none of these keys, each with its first slot.
@@ -186,7 +191,12 @@ mod tests {
 
     fn range(first: i64, last: i64, host: Value, port: i64) -> Value {
         let server = |host, port| Value::Array(vec![host, Value::Int(port), bulk("id")]);
-        Value::Array(vec![Value::Int(first), Value::Int(last), server(host, port), server(bulk("replica"), 1)])
+        Value::Array(vec![
+            Value::Int(first),
+            Value::Int(last),
+            server(host, port),
+            server(bulk("replica"), 1),
+        ])
     }
 
     fn tcp(host: &str, port: u16) -> Address {
@@ -221,11 +231,9 @@ mod tests {
             range(5461, 10922, bulk("a"), 7001),
         ]);
         let map = SlotMap::of(&whole, &asked).unwrap();
-        let renamed = Value::Array(vec![
-            range(0, 10922, bulk("z"), 1),
-            range(10923, 16383, bulk("y"), 2),
-        ]);
-        let moved = Value::Array(vec![range(0, 10921, bulk("a"), 7001), range(10922, 16383, bulk("b"), 7003)]);
+        let renamed = Value::Array(vec![range(0, 10922, bulk("z"), 1), range(10923, 16383, bulk("y"), 2)]);
+        let moved =
+            Value::Array(vec![range(0, 10921, bulk("a"), 7001), range(10922, 16383, bulk("b"), 7003)]);
         let [renamed, moved] = [renamed, moved].map(|reply| SlotMap::of(&reply, &asked).unwrap());
         assert!(map.divides_alike(&renamed) && !map.divides_alike(&moved) && !moved.divides_alike(&map));
         assert_eq!(map.without(&[(0, String::new())]), [(1, 10923)]);
@@ -234,7 +242,9 @@ mod tests {
         let holed = Value::Array(vec![range(0, 16382, bulk("a"), 7001)]);
         let failure = SlotMap::of(&holed, &asked).unwrap_err();
         assert!(failure.to_string().contains("slot 16383"), "{failure}");
-        for odd in [Value::Nil, Value::Array(vec![Value::Int(1)]), Value::Array(vec![range(0, 16384, bulk("a"), 1)])] {
+        for odd in
+            [Value::Nil, Value::Array(vec![Value::Int(1)]), Value::Array(vec![range(0, 16384, bulk("a"), 1)])]
+        {
             assert!(SlotMap::of(&odd, &asked).is_err());
         }
     }

@@ -5,8 +5,8 @@
 //! JSON value whose triple has that hash. Where another store mirrors under the same prefix,
 //! nothing is removed, since its keys cannot be told from stale ones.
 
-use crate::failure::Failure;
 use crate::connect::Connection;
+use crate::failure::Failure;
 use crate::link::{EPOCH_KEYS, Link, Names};
 use crate::source::RebuildSource;
 use cidstore_types::{Cid, Triple, TripleHash};
@@ -26,7 +26,10 @@ const VALUES_AT_ONCE: usize = 64;
 pub(crate) enum Sweep {
     NotBegun,
     /// Next cursor of `SCAN` on the server at that place.
-    At { server: usize, cursor: u64 },
+    At {
+        server: usize,
+        cursor: u64,
+    },
     Done,
 }
 

@@ -23,7 +23,11 @@ async fn until_equal(rig: &Rig, cluster: &Cluster) {
         }
         let missing = expected.iter().filter(|(key, value)| found.get(*key) != Some(*value)).count();
         let foreign = found.keys().filter(|key| !expected.contains_key(*key)).count();
-        assert!(begin.elapsed() < DEADLINE, "{missing} missing or stale, {foreign} foreign; {:?}", rig.report());
+        assert!(
+            begin.elapsed() < DEADLINE,
+            "{missing} missing or stale, {foreign} foreign; {:?}",
+            rig.report()
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

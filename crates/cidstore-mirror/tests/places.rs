@@ -28,7 +28,8 @@ fn make_certificates(dir: &Path) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![host.to_string()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, host);
-        std::fs::write(dir.join(format!("{name}.pem")), params.signed_by(&key, &authority).unwrap().pem()).unwrap();
+        std::fs::write(dir.join(format!("{name}.pem")), params.signed_by(&key, &authority).unwrap().pem())
+            .unwrap();
         std::fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
     }
 }
@@ -179,7 +180,8 @@ async fn a_password_file_is_read_again_at_each_connect() {
     let file = server.dir().join("password");
     for protocol in [Protocol::Resp2, Protocol::Resp3] {
         std::fs::write(&file, "wrong\n").unwrap();
-        let mut rig = Rig::new(MirrorConfig { password_file: Some(file.clone()), protocol, ..config(server.port) });
+        let mut rig =
+            Rig::new(MirrorConfig { password_file: Some(file.clone()), protocol, ..config(server.port) });
         rig.insert(0..50);
         refused(&rig, Category::Auth, "REDIS_PASSWORD").await;
         std::fs::write(&file, "the-first\n").unwrap();

@@ -25,7 +25,11 @@ impl Watched {
         let knows = |sentinel: &Redis| {
             let text = format!("{:?}", sentinel.command("SENTINEL MASTER watched"));
             // Each pair of name and value, one behind the other.
-            let after = |name: &str| text.split(name).nth(1).map(|rest| rest.chars().filter(char::is_ascii_digit).take(1).collect::<String>());
+            let after = |name: &str| {
+                text.split(name)
+                    .nth(1)
+                    .map(|rest| rest.chars().filter(char::is_ascii_digit).take(1).collect::<String>())
+            };
             after("num-slaves") == Some("2".into()) && after("num-other-sentinels") == Some("2".into())
         };
         while !watched.sentinels.iter().all(knows) {

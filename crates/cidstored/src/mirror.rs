@@ -69,17 +69,17 @@ pub fn open(shared: &Arc<Shared>, disk: Arc<dyn Disk>, cursor: &Path) -> Result<
 
 /// The settings as the mirror takes them; [`MirrorConfig::target`] checks them.
 pub fn settings(config: &Config) -> MirrorConfig {
-    let secret = |secret: &Option<crate::config::Secret>| secret.as_ref().map(|text| Secret::new(&*text.0));
+    let secret = |text: &crate::config::Secret| Secret::new(&*text.0);
     let ms = |ms: u32| Duration::from_millis(ms.into());
     MirrorConfig {
         url: config.redis_url.as_ref().map(|url| Secret::new(&*url.0)),
         host: config.redis_host.clone(),
         port: config.redis_port,
         username: config.redis_username.clone(),
-        password: secret(&config.redis_password),
+        password: config.redis_password.as_ref().map(secret),
         password_file: config.redis_password_file.clone(),
         sentinel_username: config.redis_sentinel_username.clone(),
-        sentinel_password: secret(&config.redis_sentinel_password),
+        sentinel_password: config.redis_sentinel_password.as_ref().map(secret),
         sentinel_password_file: config.redis_sentinel_password_file.clone(),
         db: config.redis_db,
         tls: config.redis_tls,

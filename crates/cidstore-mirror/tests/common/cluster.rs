@@ -32,7 +32,11 @@ impl Cluster {
         let mut command = Command::new("redis-cli");
         let done = command.args(args).stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8_lossy(&done.stdout);
-        assert!(done.status.success(), "redis-cli {args:?}: {said} {}", String::from_utf8_lossy(&done.stderr));
+        assert!(
+            done.status.success(),
+            "redis-cli {args:?}: {said} {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
     }
 
     /// Those that live.
@@ -45,7 +49,8 @@ impl Cluster {
         let is_whole = |node: &Redis| {
             let info: String = redis::from_redis_value(node.command("CLUSTER INFO")).unwrap();
             let replication: String = redis::from_redis_value(node.command("INFO replication")).unwrap();
-            let has_data = replication.contains("role:master") || replication.contains("master_link_status:up");
+            let has_data =
+                replication.contains("role:master") || replication.contains("master_link_status:up");
             info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:6") && has_data
         };
         while !self.living().all(is_whole) {

@@ -142,7 +142,8 @@ impl Redis {
             login = login.set_password(password);
         }
         let address = redis::ConnectionAddr::Tcp("127.0.0.1".into(), self.port);
-        let info = redis::IntoConnectionInfo::into_connection_info(address).unwrap().set_redis_settings(login);
+        let info =
+            redis::IntoConnectionInfo::into_connection_info(address).unwrap().set_redis_settings(login);
         let connection = redis::Client::open(info).unwrap().get_connection_with_timeout(DEADLINE).unwrap();
         connection.set_read_timeout(Some(DEADLINE)).unwrap();
         connection

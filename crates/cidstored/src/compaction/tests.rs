@@ -170,13 +170,9 @@ fn a_compaction_is_one_until_it_is_done() {
     compaction.done(sizes(1)).unwrap();
     let shown = status(&compaction, sizes(1));
     let last = &shown["last"];
-    for (name, value) in [
-        ("files_before", 9),
-        ("files_after", 1),
-        ("bytes_read", 600),
-        ("bytes_written", 400),
-        ("merges", 1),
-    ] {
+    for (name, value) in
+        [("files_before", 9), ("files_after", 1), ("bytes_read", 600), ("bytes_written", 400), ("merges", 1)]
+    {
         assert_eq!(last[name], value, "{name} of {shown:?}");
     }
     assert_eq!((&shown["state"], &shown["compaction"]), (&json!("idle"), &Value::Null));

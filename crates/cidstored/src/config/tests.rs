@@ -160,7 +160,9 @@ fn a_redis_that_cannot_be_meant_is_refused_by_name_and_without_its_password() {
     // Without a mirror, what would be wrong with it does not matter.
     let off = [("REDIS_URL", "http://h"), ("CIDSTORE_USE_REDIS", "0")];
     assert!(!load_with(&[], &off).unwrap().config.redis_wanted());
-    for url in ["rediss://:x@h", "redis://a,b", "redis+sentinel://s/name", "unix:/tmp/r.sock", "redis://a redis://b"] {
+    for url in
+        ["rediss://:x@h", "redis://a,b", "redis+sentinel://s/name", "unix:/tmp/r.sock", "redis://a redis://b"]
+    {
         assert!(load_with(&[], &[("REDIS_URL", url)]).unwrap().config.redis_wanted(), "{url}");
     }
 }
