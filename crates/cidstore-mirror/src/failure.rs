@@ -111,7 +111,7 @@ fn judge(code: &str, details: &str) -> (Category, &'static str) {
         "NOAUTH" | "WRONGPASS" => (Category::Auth, PASSWORD),
         "NOPERM" => (
             Category::Auth,
-            "let the ACL user run SET, GET, UNLINK, SCAN and SELECT (better CLIENT and INFO, too; CLUSTER in a cluster) on the mirror's keys and on cidstore:mirror:*",
+            "let the ACL user run SET, GET, UNLINK, SCAN and SELECT (better CLIENT and INFO, too; CLUSTER and ASKING in a cluster) on the mirror's keys and on cidstore:mirror:*",
         ),
         "READONLY" => (Category::Validation, "point the mirror at the primary, not at a replica"),
         "MOVED" | "ASK" | "CROSSSLOT" => (
@@ -198,13 +198,13 @@ impl From<RedisError> for Failure {
                 Self::new(Category::Auth, what, remedy)
             }
             ErrorKind::Io | ErrorKind::Parse => Self::network(format!("connection to Redis: {error}")),
-            _ => match error.code() {
-                Some(code) => Self::from_code(code, error.detail().unwrap_or_default()),
-                None => {
-                    let what = format!("Redis: {error}");
-                    Self::new(Category::Validation, what, "see what Redis says; the mirror keeps trying")
+            _ => {
+                if let Some(code) = error.code() {
+                    return Self::from_code(code, error.detail().unwrap_or_default());
                 }
-            },
+                let what = format!("Redis: {error}");
+                Self::new(Category::Validation, what, "see what Redis says; the mirror keeps trying")
+            }
         }
     }
 }

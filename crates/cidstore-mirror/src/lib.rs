@@ -23,7 +23,7 @@
 //! - Without a configured Redis there is no thread, no task, no log line.
 //!
 //! **What it asks of Redis** (6 or newer, or Valkey): SET, GET, UNLINK and SCAN on `<prefix>*` and
-//! `cidstore:mirror:*`, SELECT for a database other than 0, CLUSTER SLOTS and CLUSTER NODES of a cluster.
+//! `cidstore:mirror:*`, SELECT for a database other than 0; CLUSTER SLOTS, CLUSTER NODES and ASKING of a cluster.
 //! With CLIENT it ends its own older connections, so that commands stuck in them cannot come after newer
 //! ones; with INFO it knows after a broken connection that the data is still the same and repeats less, and
 //! which of several servers is the primary. One database and prefix belong to one store. A policy that evicts

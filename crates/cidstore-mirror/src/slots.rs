@@ -46,10 +46,8 @@ pub(crate) fn slot_of(key: &[u8]) -> u16 {
 
 /// A text whose slot this is.
 pub(crate) fn tag_of(slot: u16) -> String {
-    (0_u32..)
-        .map(|n| n.to_string())
-        .find(|tag| slot_of(tag.as_bytes()) == slot)
-        .expect("all slots have numbers")
+    let mut tags = (0..u32::MAX).map(|n| n.to_string());
+    tags.find(|tag| slot_of(tag.as_bytes()) == slot).expect("every slot has numbers")
 }
 
 /// Texts whose slots are spread evenly, in the order of these: what epoch keys have between braces.
@@ -174,9 +172,8 @@ pub(crate) fn redirection(details: &str, asked: &Address) -> Option<Address> {
     let (host, port) = place.rsplit_once(':')?;
     let port = port.parse().ok()?;
     match (host, asked) {
-        ("?", _) => None,
         ("", Address::Tcp { host, .. }) => Some(Address::Tcp { host: host.clone(), port }),
-        ("", Address::Unix(_)) => None,
+        ("?", _) | ("", Address::Unix(_)) => None,
         (host, _) => Some(Address::Tcp { host: host.into(), port }),
     }
 }

@@ -84,7 +84,7 @@ async fn keys_follow_slots_that_move_while_they_are_written() {
             let slots = ["--cluster-slots", "400", "--cluster-pipeline", "1", "--cluster-yes"];
             let mut args = vec!["--cluster", "reshard", &host, "--cluster-from", &from, "--cluster-to", &to];
             args.extend(slots);
-            cluster.manage(&args);
+            Cluster::manage(&args);
             done.store(true, std::sync::atomic::Ordering::Release);
         });
         // Every triple again and again, so that keys are written before, while and after they move.

@@ -22,13 +22,13 @@ impl Cluster {
         let mut args = vec!["--cluster", "create"];
         args.extend(hosts.iter().map(String::as_str));
         args.extend(["--cluster-replicas", "1", "--cluster-yes"]);
-        cluster.manage(&args);
+        Self::manage(&args);
         cluster.until_whole();
         cluster
     }
 
     /// `redis-cli --cluster …`.
-    pub fn manage(&self, args: &[&str]) {
+    pub fn manage(args: &[&str]) {
         let mut command = Command::new("redis-cli");
         let done = command.args(args).stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8_lossy(&done.stdout);
