@@ -170,7 +170,7 @@ fn one(url: &str) -> Result<Parsed, String> {
         Parsed { layout: Layout::Servers(Vec::new()), tls, username, password, db: None, protocol: None };
     parameters(query, kind, &mut parsed)?;
     if kind == Kind::Unix {
-        if !hosts.is_empty() || path.len() < 2 {
+        if !hosts.is_empty() || !path.starts_with('/') || path.len() < 2 {
             return Err("a socket's URL without an absolute path (or with a host)".into());
         }
         parsed.layout = Layout::Servers(vec![Address::Unix(decoded(path)?.into())]);
