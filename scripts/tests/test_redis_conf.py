@@ -106,7 +106,7 @@ def test_the_daemons_user_may_do_what_a_mirror_does(make_daemon, make_client, ma
         wait_until(lambda: mirrored(client, operator, prefix), "Redis has what the store has")
         well(daemon)
         # What is not the store's, and looks like it, goes with a rebuild.
-        stale = (cid(7), cid(7), cid(7))
+        stale = (cid(7, 7), cid(7, 7), cid(7, 7))
         value = dict(zip(("subject", "predicate", "object"), map(wire.lanes, stale)))
         operator.set(prefix + wire.triple_hash(stale), json.dumps(value))
         (epoch,) = operator.scan_iter("cidstore:mirror:*", count=10_000)
