@@ -37,7 +37,7 @@ const TICK: Duration = Duration::from_secs(1);
 const HTTP_DRAIN: Duration = Duration::from_secs(1);
 
 /// So many times what is sealed at once may be in memory before mutations wait. A seal takes half a second, and
-/// longer beside a merge: with twice as much the writer waited for it, up to 100 ms at a time, at half of the
+/// longer beside a merge: with twice as much the writer waited for it, up to 80 ms in a row, at half of the
 /// greatest load (ARCHITECTURE.md).
 const MEMORY_FACTOR: usize = 4;
 
