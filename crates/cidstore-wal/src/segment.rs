@@ -85,12 +85,24 @@ impl Segment {
     /// header says was cut by someone else.
     pub(crate) fn cut(&mut self, file: &dyn File, store_id: &[u8; 16], length: u64) -> Result<(), DiskError> {
         if length < self.length {
-            file.write_at(&header(store_id, self.first_seq, self.signature, length), 0)?;
+            self.promise(file, store_id, length)?;
             file.sync_data()?;
-            self.length = length;
         }
         file.set_len(length)?;
         file.sync_all()
+    }
+
+    /// Says in its header that its file is `length` long, which is durable already. The next sync makes
+    /// the header durable, with what is written behind the length that it said before.
+    pub(crate) fn promise(
+        &mut self,
+        file: &dyn File,
+        store_id: &[u8; 16],
+        length: u64,
+    ) -> Result<(), DiskError> {
+        file.write_at(&header(store_id, self.first_seq, self.signature, length), 0)?;
+        self.length = length;
+        Ok(())
     }
 
     /// Where to begin to read for the record that covers `seq`.

@@ -236,9 +236,10 @@ impl Wal {
         }
         let (start, bytes) = (self.active.end, self.buffer.len());
         let end = start + bytes as u64;
+        self.lengthen(end)?;
         if (bytes as u64) < SMALL_GROUP_BYTES && end > self.written_end {
             // Zeros ahead, in the same write: the file's extents change once for many groups.
-            let ahead = (end + ZERO_AHEAD_BYTES).min(self.options.segment_bytes).max(end) - start;
+            let ahead = (end + ZERO_AHEAD_BYTES).min(self.active.length) - start;
             self.buffer.resize(ahead as usize, 0);
         }
         let written_end = start + self.buffer.len() as u64;
@@ -254,12 +255,48 @@ impl Wal {
         }
     }
 
+    /// Makes the active segment's file reach `end`, and its header say so, before records go there: as
+    /// short as the header allows, the file would pass for one with a torn end. It is shorter where a full
+    /// disk cut it or left only room for a header, and where a group is longer than a segment.
+    fn lengthen(&mut self, end: u64) -> Result<(), WalError> {
+        let (whole, former) = (end.max(self.options.segment_bytes), self.active.length);
+        if end <= former {
+            return Ok(());
+        }
+        let mut length = whole;
+        let mut made = self.file.allocate(whole);
+        if end < whole && made.as_ref().is_err_and(DiskError::is_full) {
+            // What was reserved until there was no more room may be just what this group needs.
+            length = end;
+            made = self.file.set_len(former).and_then(|()| self.file.allocate(end));
+        }
+        let bytes = (end - self.active.end) as usize;
+        match made {
+            Ok(()) => {}
+            Err(error) if error.is_full() => return self.take_back(former, bytes, error),
+            Err(error) => return Err(self.latch(&error)),
+        }
+        // Before the header promises it.
+        if let Err(error) = self.file.sync_all() {
+            return Err(self.latch(&error));
+        }
+        match self.active.promise(&*self.file, &self.store_id, length) {
+            Ok(()) => Ok(()),
+            // The file may be longer than its header says.
+            Err(source) if source.is_full() => {
+                self.discard();
+                Err(WalError::Full { bytes, source })
+            }
+            Err(error) => Err(self.latch(&error)),
+        }
+    }
+
     /// After ENOSPC: what was written of the group must not be found at a later start, be it that a
-    /// later group ends just where one of its records begins.
-    fn take_back(&mut self, start: u64, bytes: usize, source: DiskError) -> Result<(), WalError> {
+    /// later group ends just where one of its records begins. Cuts the file at `length`.
+    fn take_back(&mut self, length: u64, bytes: usize, source: DiskError) -> Result<(), WalError> {
         self.discard();
-        let cut = self.active.cut(&*self.file, &self.store_id, start);
-        self.written_end = self.written_end.min(start);
+        let cut = self.active.cut(&*self.file, &self.store_id, length);
+        self.written_end = self.written_end.min(length);
         match cut {
             Ok(()) => Err(WalError::Full { bytes, source }),
             Err(error) => Err(self.latch(&error)),

@@ -42,6 +42,47 @@ fn segment_cut_short_from_outside_is_refused() {
     }
 }
 
+/// Nor does a full disk, at the start or later, or a group longer than a segment, leave acknowledged
+/// records where a cut would pass for a torn end.
+#[test]
+fn segment_cut_short_from_outside_is_refused_after_a_full_disk() {
+    let mut cuts = 0;
+    for (capacity, late) in (600..6000).step_by(192).flat_map(|bytes| [(bytes, false), (bytes, true)]) {
+        let (disk, _, mut records) = small_log();
+        if late {
+            disk.allocate_late();
+        }
+        disk.set_capacity(Some(capacity));
+        let Ok((mut wal, _)) = open_with(&disk, 1, 1) else { continue };
+        let last = disk.files().into_keys().next_back().unwrap();
+        let payloads: [&[u8]; 6] = [&[1; 300], &[2; 1200], &[3; 40], &[4; 2500], &[5; 40], &[6; 10]];
+        for (i, payload) in payloads.iter().enumerate() {
+            if i == 4 {
+                disk.set_capacity(None);
+            }
+            let Ok(first) = wal.append(1, payload) else { continue };
+            if wal.sync().is_ok() {
+                records.push((first, 1, payload.to_vec()));
+            }
+            for len in (SEGMENT_HEADER_BYTES..disk.bytes(&last).unwrap().len()).step_by(8) {
+                let twin = disk.fork();
+                twin.crash(len as u64);
+                twin.set_capacity(None);
+                twin.cut(&last, len as u64);
+                if let Ok((wal, _)) = open_with(&twin, 2, 1) {
+                    assert_eq!(
+                        read(&wal.log(), 1),
+                        records,
+                        "{capacity} bytes, cut at {len} after write {i}"
+                    );
+                }
+                cuts += 1;
+            }
+        }
+    }
+    assert!(cuts > 10_000, "{cuts}");
+}
+
 /// What the message about damage says to do gives up what it says, and no more.
 #[test]
 fn moving_a_damaged_segment_and_all_later_ones_away_keeps_the_earlier_ones() {

@@ -10,7 +10,7 @@ use common::{open, open_with, read, record_bytes, small_log};
 #[test]
 fn full_disk_at_any_moment_and_then_the_end() {
     for capacity in (600..6000).step_by(128) {
-        for (step, seed) in (0..14).flat_map(|step| (0..6).map(move |seed| (step, seed))) {
+        for (step, seed) in (0..24).flat_map(|step| (0..6).map(move |seed| (step, seed))) {
             let (disk, _, records) = small_log();
             disk.set_capacity(Some(capacity));
             let Ok((mut wal, _)) = open_with(&disk, 1, 1) else { continue };
