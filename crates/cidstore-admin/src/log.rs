@@ -64,7 +64,8 @@ fn read_segment(look: &mut Look<'_>, path: &Path, first: Seq) -> Result<Option<I
             Ok(None) => return Err(Stopped),
             Ok(Some(read)) => {
                 let durable_hole = |piece| matches!(piece, Piece::Hole { was_durable: true, .. });
-                let again = read.unreadable().is_empty() && read.pieces().any(durable_hole);
+                let again =
+                    read.unreadable().is_empty() && (read.is_short() || read.pieces().any(durable_hole));
                 image = Some(read);
                 if !again {
                     break;

@@ -71,7 +71,8 @@ impl Image {
         told: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Option<Self>, DiskError> {
         let file = disk.open(path, Open::Read)?;
-        // The length first: one that is being appended to may be shortened, after its header says so.
+        // The length first: one that is being appended to may be shortened, after its header says so. Where
+        // it is made longer meanwhile, see `is_short`.
         let len = file.len()? as usize;
         let (mut bytes, mut lost) = (vec![0; len], Vec::new());
         for start in (0..len).step_by(READ_BYTES) {
@@ -115,6 +116,13 @@ impl Image {
     /// [`WalError::Header`].
     pub fn header(&self, store_id: &[u8; 16]) -> Result<u64, WalError> {
         segment::read_header(&self.path, &self.bytes, store_id, self.first_seq).map(|(_, length)| length)
+    }
+
+    /// Whether it is shorter than its header says: damage in the last segment, unless its owner made it
+    /// longer between the reading of its length and that of its header.
+    pub fn is_short(&self) -> bool {
+        let length = self.store_id().and_then(|id| self.header(&id).ok());
+        length.is_some_and(|length| self.len() < length)
     }
 
     /// The store that its header names, if the header passes its checksum.

@@ -4,6 +4,7 @@ mod common;
 
 use cidstore_disk::sim::SimDisk;
 use cidstore_disk::{Disk, Open};
+use cidstore_wal::inspect::Image;
 use cidstore_wal::{Options, SEGMENT_HEADER_BYTES, Seq, Wal, WalError};
 use common::{DIR, open, open_with, read, record_bytes, small_log};
 use std::path::{Path, PathBuf};
@@ -35,6 +36,10 @@ fn segment_cut_short_from_outside_is_refused() {
         let WalError::Short { found, expected, from, .. } = error else { panic!("{error}") };
         assert_eq!((found, expected, from), (len, 2048, 2 * whole + 1));
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        let is_short = || Image::read(&disk, &path, 1, &mut |_| true).unwrap().unwrap().is_short();
+        assert!(is_short());
+        disk.open(&path, Open::Write).unwrap().set_len(2048).unwrap();
+        assert!(!is_short());
         // The remedy that the message names.
         disk.remove(&path).unwrap();
         let (wal, _) = open(&disk, 2);
