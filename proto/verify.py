@@ -26,6 +26,7 @@ DEPTH_MAX = 16
 REQUEST_ID_BYTES_MAX = 1024
 QUERY_LIMIT_DEFAULT = 1000
 QUERY_LIMIT_MAX = 100_000
+GET_HASHES_MAX = 1000
 COMMANDS = (
     "ping insert batch_insert delete batch_delete query count lookup get changes stats metrics checkpoint compact"
 ).split()
@@ -203,12 +204,20 @@ def byte_text(value, path):
     raise Refused(400, path)
 
 
+def triple_hash(value, path):
+    """The hex digits of a triple hash."""
+    found = byte_text(value, path)
+    if found is None or len(found) != 32:
+        raise Refused(400, path)
+    return found.hex()
+
+
 # --- requests ---------------------------------------------------------------------
 
 SUBJECTS = ("s", "p", "o", "key", "value", "triples", "entries", "packed")
 FIELDS = (
     *("command", "op_code", "op", "request_id", *SUBJECTS, *METADATA),
-    *("created_at", "limit", "cursor", "format", "metadata", "triple_hash", "since"),
+    *("created_at", "limit", "cursor", "format", "metadata", "triple_hash", "triple_hashes", "since"),
     *("action", "bytes_per_second"),
 )
 
@@ -373,10 +382,16 @@ class Request:
         return {"key": key, "limit": self.limit(QUERY_LIMIT_MAX), "cursor": self.cursor()}
 
     def get_(self):
-        value = byte_text(self.get("triple_hash"), "triple_hash")
-        if value is None or len(value) != 32:
-            raise Refused(400, "triple_hash")
-        return {"triple_hash": value.hex()}
+        one, many = self.get("triple_hash"), self.get("triple_hashes")
+        if many is None:
+            return {"triple_hash": triple_hash(one, "triple_hash")}
+        if one is not None or not isinstance(many, list) or isinstance(many, Pairs):
+            raise Refused(400, "triple_hashes")
+        for i, value in enumerate(many):
+            if i == GET_HASHES_MAX:
+                raise Refused(413, "triple_hashes")
+            triple_hash(value, f"triple_hashes[{i}]")
+        return {"triple_hashes": [byte_text(value, "").hex() for value in many]}
 
     def changes(self):
         since = self.get("since")
@@ -469,6 +484,9 @@ def read_reply(data, kind):
         return {"map": rest, **tag}
     if kind == "triple":
         return {"triple": plain(fields["triple"], ""), **tag}
+    if kind == "triples":
+        triples = [plain(value, "") for value in fields["results"]]
+        return {"triples": triples, "as_of": fields["as_of"], **tag}
     if kind == "changes":
         changes = [
             {
@@ -614,6 +632,8 @@ def good_requests(binary):
     yield "query with all", {"command": "QUERY", "s": s, "p": p, "o": o, "limit": 100_000, "format": "LIST", "metadata": True, "cursor": "00ff"}
     yield "lookup", {"command": "LOOKUP", "key": "E(123,456)"}
     yield "get", {"command": "get", "triple_hash": "82f9bc6e775741f8311d18d120e959ac5d1efdc32e08165e0c8ddb7f7ffe1a29"}
+    yield "get of several", {"command": "get", "triple_hashes": ["00" * 32, "FF" * 32]}
+    yield "get of none", {"command": "get", "triple_hash": None, "triple_hashes": []}
     yield "changes", {"command": "changes", "since": 0}
     yield "compact", {"command": "compact"}
     yield "compact with a null action", {"command": "compact", "action": None, "bytes_per_second": "of no concern"}
@@ -625,6 +645,7 @@ def good_requests(binary):
     if binary:
         yield "packed", {"command": "batch_insert", "packed": bytes(range(192))}
         yield "packed delete", {"command": "batch_delete", "packed": bytes(96), "request_id": b"\x00\xff"}
+        yield "get of several as bytes", {"command": "get", "triple_hashes": [bytes(range(32)), "00" * 32]}
         yield "an integer as a key of provenance", {"command": "insert", "s": s, "p": p, "o": o, "provenance": {1: {-2: "x"}}}
         yield "an integer as a key of the request", {"command": "ping", 7: 8}
         for form in ("bin", "packed"):
@@ -702,6 +723,11 @@ def bad_requests(binary):
     yield "changes, packed", {"command": "changes", "since": 0, "format": "packed"}
     yield "get of nothing", {"command": "get"}
     yield "get of a short hash", {"command": "get", "triple_hash": "82f9"}
+    yield "get of one and of several", {"command": "get", "triple_hash": "00" * 32, "triple_hashes": ["00" * 32]}
+    yield "get of a map", {"command": "get", "triple_hashes": {"0": "00" * 32}}
+    yield "get of a short hash among several", {"command": "get", "triple_hashes": ["00" * 32, "00" * 31]}
+    yield "get of null among several", {"command": "get", "triple_hashes": [None]}
+    yield "get of too many", {"command": "get", "triple_hashes": ["00" * 32] * 1001}
     yield "lookup of nothing", {"command": "lookup"}
     yield "no command", {"s": s}
     yield "a number as command", {"command": 5, "request_id": 5}

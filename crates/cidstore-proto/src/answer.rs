@@ -21,6 +21,8 @@ pub enum ReplyKind {
     Values,
     /// To `get`.
     Triple,
+    /// To `get` with `triple_hashes`.
+    Triples,
     /// To `changes`.
     Changes,
     /// To `stats`, `metrics` and `compact`.
@@ -41,6 +43,7 @@ impl Command {
             Self::Count { .. } => ReplyKind::Count,
             Self::Lookup { .. } => ReplyKind::Values,
             Self::Get { .. } => ReplyKind::Triple,
+            Self::GetMany { .. } => ReplyKind::Triples,
             Self::Changes { .. } => ReplyKind::Changes,
             Self::Stats | Self::Metrics | Self::Compact { .. } => ReplyKind::Map,
             Self::Checkpoint => ReplyKind::Sealed,
@@ -80,6 +83,7 @@ pub enum Answer {
     Count { count: u64, as_of: Seq },
     Values { values: Vec<Cid>, cursor: Option<Vec<u8>>, as_of: Seq },
     Triple { triple: Value },
+    Triples { triples: Vec<Option<Value>>, as_of: Seq },
     Changes { changes: Vec<Changed>, next: Seq },
     Map(Map<String, Value>),
     Sealed { seq: Seq },

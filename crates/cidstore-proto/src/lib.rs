@@ -27,8 +27,8 @@ pub use answer::{Announced, Answer, Answered, Changed, DecodeError, Facts, Refus
 pub use decode::{REQUEST_ID_SEARCH_MAX, decode_notification, decode_reply, decode_request, find_request_id};
 pub use error::{ErrorCode, Rejection};
 pub use limits::{
-    DEPTH_CEILING, Encoding, Limits, NOTIFICATION_TRIPLES_MAX, QUERY_LIMIT_DEFAULT, REQUEST_ID_BYTES_MAX,
-    VERSION,
+    DEPTH_CEILING, Encoding, GET_HASHES_MAX, Limits, NOTIFICATION_TRIPLES_MAX, QUERY_LIMIT_DEFAULT,
+    REQUEST_ID_BYTES_MAX, VERSION,
 };
 pub use names::COMMANDS;
 pub use notification::{Notification, announcements};

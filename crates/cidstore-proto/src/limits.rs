@@ -17,6 +17,9 @@ pub const QUERY_LIMIT_DEFAULT: usize = 1000;
 /// Most triples in one notification; see [`crate::announcements`].
 pub const NOTIFICATION_TRIPLES_MAX: usize = 1000;
 
+/// Most hashes of one `get`. Each triple of the reply may come with as much metadata as one may have.
+pub const GET_HASHES_MAX: usize = 1000;
+
 /// Bounds of requests. Each has its own error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {

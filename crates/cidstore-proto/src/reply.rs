@@ -63,6 +63,13 @@ pub enum Reply<'a> {
         /// The JSON of the triple.
         triple: &'a Value,
     },
+    /// To `get` with `triple_hashes`: [`TripleRecord::to_json`] of each, in the order of the hashes.
+    Triples {
+        /// One for each hash; `None` where there is no such triple.
+        triples: &'a [Option<Value>],
+        /// The state that all of it reflects.
+        as_of: Seq,
+    },
     /// To `changes`.
     Changes {
         /// The mutations in their order, of consecutive `seq`.

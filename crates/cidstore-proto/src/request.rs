@@ -82,6 +82,11 @@ pub enum Command {
         /// The hash.
         hash: TripleHash,
     },
+    /// The triples of several hashes. [`crate::Reply::Triples`].
+    GetMany {
+        /// The hashes, at most [`crate::GET_HASHES_MAX`] of them.
+        hashes: Vec<TripleHash>,
+    },
     /// Mutations after one. [`crate::Reply::Changes`].
     Changes {
         /// The last one that the client has: what comes after it is wanted.

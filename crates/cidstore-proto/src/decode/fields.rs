@@ -51,6 +51,7 @@ fields! {
     Format = "format",
     Metadata = "metadata",
     TripleHash = "triple_hash",
+    TripleHashes = "triple_hashes",
     Since = "since",
     Action = "action",
     BytesPerSecond = "bytes_per_second",

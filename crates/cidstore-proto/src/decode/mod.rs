@@ -12,8 +12,8 @@ mod values;
 
 use crate::names::CommandName;
 use crate::{
-    Command, CompactAction, Encoding, Format, Limits, MutateKind, QUERY_LIMIT_DEFAULT, REQUEST_ID_BYTES_MAX,
-    Rejection, Request, RequestId,
+    Command, CompactAction, Encoding, Format, GET_HASHES_MAX, Limits, MutateKind, QUERY_LIMIT_DEFAULT,
+    REQUEST_ID_BYTES_MAX, Rejection, Request, RequestId,
 };
 use cidstore_types::{Batch, Cid, Mutation, Op, Pattern, Triple, TripleHash};
 use fault::{Fallible, Fault, Within, excerpt};
@@ -137,7 +137,7 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
                 let limit = self.limit(self.limits.query_limit_max)?;
                 Ok(Command::Lookup { key, limit, cursor: self.cursor()? })
             }
-            CommandName::Get => Ok(Command::Get { hash: self.hash()? }),
+            CommandName::Get => self.get(),
             CommandName::Changes => self.changes(),
             CommandName::Stats => Ok(Command::Stats),
             CommandName::Metrics => Ok(Command::Metrics),
@@ -398,16 +398,42 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
         Ok(format)
     }
 
-    fn hash(&self) -> Fallible<TripleHash> {
-        let expected = "the SHA-256 of a triple: 64 hex digits or 32 bytes";
-        let Some(found) = self.fields.token(Field::TripleHash)? else {
-            return Err(Fault::invalid("missing").field(Field::TripleHash.name()));
-        };
-        let hash = match &found {
-            Token::Str(text) => TripleHash::parse(text),
-            Token::Bin(bytes) => <[u8; 32]>::try_from(*bytes).ok().map(TripleHash),
-            _ => None,
-        };
-        hash.ok_or_else(|| found.unexpected(expected).field(Field::TripleHash.name()))
+    fn get(&self) -> Fallible<Command> {
+        let (one, many) = (self.fields.token(Field::TripleHash)?, self.fields.value(Field::TripleHashes));
+        match (one, many) {
+            (Some(one), None) => Ok(Command::Get { hash: hash(one).field(Field::TripleHash.name())? }),
+            (None, Some(mut many)) => {
+                Ok(Command::GetMany { hashes: hashes(&mut many).field(Field::TripleHashes.name())? })
+            }
+            (None, None) => Err(Fault::invalid("missing").field(Field::TripleHash.name())),
+            (Some(_), Some(_)) => Err(Fault::invalid("set beside triple_hash: expected one of them")
+                .field(Field::TripleHashes.name())),
+        }
     }
+}
+
+fn hash(token: Token<'_>) -> Fallible<TripleHash> {
+    let hash = match &token {
+        Token::Str(text) => TripleHash::parse(text),
+        Token::Bin(bytes) => <[u8; 32]>::try_from(*bytes).ok().map(TripleHash),
+        _ => None,
+    };
+    hash.ok_or_else(|| token.unexpected("the SHA-256 of a triple: 64 hex digits or 32 bytes"))
+}
+
+fn hashes<'a, S: Source<'a>>(src: &mut S) -> Fallible<Vec<TripleHash>> {
+    let mut open = match src.token()? {
+        Token::Array(open) => open,
+        other => return Err(other.unexpected("an array of triple hashes")),
+    };
+    let mut hashes = Vec::new();
+    while src.more(&mut open)? {
+        if hashes.len() == GET_HASHES_MAX {
+            return Err(Fault::too_large(format!(
+                "more than {GET_HASHES_MAX}, the limit: ask several times"
+            )));
+        }
+        hashes.push(src.token().and_then(hash).index(hashes.len())?);
+    }
+    Ok(hashes)
 }

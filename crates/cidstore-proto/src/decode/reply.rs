@@ -68,6 +68,7 @@ struct Body {
     values: Option<Vec<Cid>>,
     facts: Option<Vec<Facts>>,
     triple: Option<Value>,
+    triples: Option<Vec<Option<Value>>>,
     changes: Option<Vec<Changed>>,
     map: Map<String, Value>,
 }
@@ -108,6 +109,7 @@ impl Body {
             "time" => self.time = float(src, "a number of seconds since 1970")?,
             "cursor" => self.cursor = bytes(src)?,
             "results" if kind == Some(ReplyKind::Values) => self.values = Some(list(src, cid)?),
+            "results" if kind == Some(ReplyKind::Triples) => self.triples = Some(list(src, nullable_json)?),
             "results" => self.results(src)?,
             "metadata" => self.facts = Some(list(src, facts)?),
             "triple" => self.triple = Some(json(src)?),
@@ -194,6 +196,10 @@ impl Body {
                 Answer::Values { values: need(self.values, "results")?, cursor: self.cursor, as_of }
             }
             ReplyKind::Triple => Answer::Triple { triple: need(self.triple, "triple")? },
+            ReplyKind::Triples => {
+                let as_of = self.number("as_of")?;
+                Answer::Triples { triples: need(self.triples, "results")?, as_of }
+            }
             ReplyKind::Changes => {
                 let next = self.number("next")?;
                 Answer::Changes { changes: need(self.changes, "changes")?, next }
@@ -278,6 +284,10 @@ fn request_id<'a, S: Source<'a>>(src: &mut S) -> Fallible<Option<RequestId>> {
         Token::Nint(number) => RequestId::Int(number.into()),
         other => return Err(other.unexpected("a text, an integer, or bytes")),
     }))
+}
+
+fn nullable_json<'a, S: Source<'a>>(src: &mut S) -> Fallible<Option<Value>> {
+    Ok(Some(json(src)?).filter(|value| !value.is_null()))
 }
 
 /// The elements of an array.

@@ -15,7 +15,7 @@ pub fn encode_reply(
     let mut to = Writer::new(out, encoding);
     let own = match reply {
         Reply::Error { .. } | Reply::Pong { .. } | Reply::Sealed { .. } | Reply::Triple { .. } => 2,
-        Reply::Deleted { .. } | Reply::Count { .. } | Reply::Changes { .. } => 3,
+        Reply::Deleted { .. } | Reply::Count { .. } | Reply::Changes { .. } | Reply::Triples { .. } => 3,
         Reply::Inserted { triple_hash, .. } => 3 + usize::from(triple_hash.is_some()),
         Reply::Page { cursor, records, format, .. } => {
             let apart = records.is_some() && *format != Format::E;
@@ -77,6 +77,18 @@ fn body(to: &mut Writer<'_>, reply: &Reply<'_>) {
         Reply::Triple { triple } => {
             to.key("triple");
             to.value(triple);
+        }
+        Reply::Triples { triples, as_of } => {
+            to.key("results");
+            to.array(triples.len());
+            for triple in *triples {
+                match triple {
+                    Some(triple) => to.value(triple),
+                    None => to.nil(),
+                }
+            }
+            to.end_array();
+            number(to, "as_of", *as_of);
         }
         Reply::Changes { changes, next, format } => {
             to.key("changes");

@@ -59,6 +59,18 @@ pub fn encode_request(
             to.to.key("triple_hash");
             to.to.hex(&hash.0);
         }
+        Command::GetMany { hashes } => {
+            to.head("get", 1);
+            to.to.key("triple_hashes");
+            to.to.array(hashes.len());
+            for hash in hashes {
+                match form {
+                    Format::Bin | Format::Packed => to.to.bin(&hash.0),
+                    _ => to.to.hex(&hash.0),
+                }
+            }
+            to.to.end_array();
+        }
         Command::Changes { since, limit, format } => {
             to.head("changes", 3);
             to.number("since", *since);

@@ -70,6 +70,8 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("count", Command::Count { pattern: Pattern { o, ..Pattern::ALL } }),
         ("lookup", Command::Lookup { key: cid(5), limit: 10, cursor: Some(vec![9]) }),
         ("get", Command::Get { hash: triple(1).hash() }),
+        ("get of several", Command::GetMany { hashes: vec![triple(2).hash(), triple(1).hash()] }),
+        ("get of none", Command::GetMany { hashes: vec![] }),
         ("changes", Command::Changes { since: u64::MAX, limit: 7, format: Format::E }),
         ("stats", Command::Stats),
         ("metrics", Command::Metrics),
@@ -99,6 +101,8 @@ fn bad() -> Vec<(&'static str, Vec<u8>)> {
         ("compact with another action", r#"{"command":"compact","action":"stop","request_id":3}"#),
         ("compact at no rate", r#"{"command":"compact","action":"rate"}"#),
         ("compact at a negative rate", r#"{"command":"compact","action":"rate","bytes_per_second":-1}"#),
+        ("get of one and of several", r#"{"command":"get","triple_hash":"00","triple_hashes":[]}"#),
+        ("get of what is no hash", r#"{"command":"get","triple_hashes":["00"],"request_id":1}"#),
         ("bytes in JSON", r#"{"command":"query","format":"packed"}"#),
         ("truncated", r#"{"command":"ping","x":[1,2"#),
         ("something behind the end", r#"{"command":"ping"} x"#),
@@ -213,6 +217,7 @@ fn replies(cases: &mut Vec<Case>) {
         TripleRecord { triple: rows[1], created_at: 1_730_505_600.25, metadata: metadata() },
     ];
     let json = records[1].to_json(&rows[1].hash());
+    let several = [None, Some(json.clone())];
     let stored = metadata().to_stored(1 << 16).expect("small");
     let changes = [
         ChangeEntry { seq: 41, op: Op::Insert, triple: rows[0], created_at: 1.5, metadata: Some(&stored) },
@@ -235,6 +240,8 @@ fn replies(cases: &mut Vec<Case>) {
         ("count", ReplyKind::Count, Reply::Count { count: 1000, as_of: 42 }),
         ("lookup", ReplyKind::Values, Reply::Values { rows: &rows, cursor: None, as_of: 42 }),
         ("get", ReplyKind::Triple, Reply::Triple { triple: &json }),
+        ("get of several", ReplyKind::Triples, Reply::Triples { triples: &several, as_of: 42 }),
+        ("get of none", ReplyKind::Triples, Reply::Triples { triples: &[], as_of: 42 }),
         ("changes", ReplyKind::Changes, Reply::Changes { changes: &changes, next: 42, format: Format::E }),
         ("nothing new", ReplyKind::Changes, Reply::Changes { changes: &[], next: 42, format: Format::E }),
         ("stats", ReplyKind::Map, Reply::Map(&stats)),

@@ -144,6 +144,8 @@ pub fn commands(json: bool) -> impl Strategy<Value = Command> {
             cursor
         }),
         any::<[u8; 32]>().prop_map(|hash| Command::Get { hash: TripleHash(hash) }),
+        vec(any::<[u8; 32]>(), 0..6)
+            .prop_map(|hashes| Command::GetMany { hashes: hashes.into_iter().map(TripleHash).collect() }),
         (any::<u64>(), 1usize..100_000, prop::sample::select(plain))
             .prop_map(|(since, limit, format)| Command::Changes { since, limit, format }),
     ]

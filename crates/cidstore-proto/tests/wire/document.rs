@@ -1,7 +1,7 @@
 //! The tables of `proto/README.md` say what the code does.
 
 use cidstore_proto::{
-    COMMANDS, Encoding, ErrorCode, Format, Limits, NOTIFICATION_TRIPLES_MAX, Notification,
+    COMMANDS, Encoding, ErrorCode, Format, GET_HASHES_MAX, Limits, NOTIFICATION_TRIPLES_MAX, Notification,
     QUERY_LIMIT_DEFAULT, REQUEST_ID_BYTES_MAX, VERSION, encode_notification,
 };
 use cidstore_types::{Op, Triple};
@@ -59,6 +59,7 @@ fn limits() {
         limits.depth_max,
         limits.metadata_bytes_max,
         limits.query_limit_max,
+        GET_HASHES_MAX,
         REQUEST_ID_BYTES_MAX,
         NOTIFICATION_TRIPLES_MAX,
     ];

@@ -5,7 +5,7 @@ use cidstore_proto::{
     Announced, Answer, Answered, Command, CompactAction, ErrorCode, Facts, MutateKind, Rejection, ReplyKind,
     Request, RequestId,
 };
-use cidstore_types::{Batch, Cid, Metadata, Mutation, Op, Pattern, Triple};
+use cidstore_types::{Batch, Cid, Metadata, Mutation, Op, Pattern, Triple, TripleHash};
 use serde_json::{Map, Value, json};
 
 fn hex(bytes: &[u8]) -> String {
@@ -101,6 +101,9 @@ pub fn request(request: &Request) -> Value {
             ("lookup", json!({"key": part(Some(*key)), "limit": limit, "cursor": cursor}))
         }
         Command::Get { hash } => ("get", json!({ "triple_hash": hash.to_hex() })),
+        Command::GetMany { hashes } => {
+            ("get", json!({ "triple_hashes": hashes.iter().map(TripleHash::to_hex).collect::<Vec<_>>() }))
+        }
         Command::Changes { since, limit, format } => {
             ("changes", json!({"since": since, "limit": limit, "format": format.name()}))
         }
@@ -145,7 +148,7 @@ pub fn kind_of(name: &str) -> ReplyKind {
     KINDS.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name}")).1
 }
 
-const KINDS: [(&str, ReplyKind); 10] = [
+const KINDS: [(&str, ReplyKind); 11] = [
     ("pong", ReplyKind::Pong),
     ("inserted", ReplyKind::Inserted),
     ("deleted", ReplyKind::Deleted),
@@ -153,6 +156,7 @@ const KINDS: [(&str, ReplyKind); 10] = [
     ("count", ReplyKind::Count),
     ("values", ReplyKind::Values),
     ("triple", ReplyKind::Triple),
+    ("triples", ReplyKind::Triples),
     ("changes", ReplyKind::Changes),
     ("map", ReplyKind::Map),
     ("sealed", ReplyKind::Sealed),
@@ -188,6 +192,7 @@ fn answer(answer: &Answer) -> Value {
             "as_of": as_of,
         }),
         Answer::Triple { triple } => json!({ "triple": triple }),
+        Answer::Triples { triples, as_of } => json!({"triples": triples, "as_of": as_of}),
         Answer::Changes { changes, next } => {
             let changes = changes.iter().map(|change| {
                 let mut fields = facts(&change.facts);

@@ -205,6 +205,9 @@ fn small_replies_round_trip() {
             check(&Reply::Count { count, as_of }, ReplyKind::Count, Answer::Count { count, as_of });
             let expected = Answer::Triple { triple: value.clone() };
             check(&Reply::Triple { triple: &value }, ReplyKind::Triple, expected);
+            let triples = [Some(value.clone()), None];
+            let expected = Answer::Triples { triples: triples.to_vec(), as_of };
+            check(&Reply::Triples { triples: &triples, as_of }, ReplyKind::Triples, expected);
             check(&Reply::Map(map), ReplyKind::Map, Answer::Map(map.clone()));
             check(&Reply::Map(&Map::new()), ReplyKind::Map, Answer::Map(Map::new()));
             check(&Reply::Sealed { seq }, ReplyKind::Sealed, Answer::Sealed { seq });
