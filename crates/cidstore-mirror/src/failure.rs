@@ -65,6 +65,11 @@ impl Failure {
         self.what.starts_with("TLS: ")
     }
 
+    /// Whether the server does not know a script by its SHA-1.
+    pub(crate) fn is_about_script(&self) -> bool {
+        self.what.starts_with("Redis says NOSCRIPT")
+    }
+
     /// The same, with the server that it is about.
     pub(crate) fn at(self, address: &Address) -> Self {
         Self { what: format!("{address}: {}", self.what), ..self }

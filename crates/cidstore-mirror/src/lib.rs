@@ -26,7 +26,8 @@
 //! `cidstore:mirror:*`, SELECT for a database other than 0; CLUSTER SLOTS, CLUSTER NODES and ASKING of a cluster.
 //! With CLIENT it ends its own older connections, so that commands stuck in them cannot come after newer
 //! ones; with INFO it knows after a broken connection that the data is still the same and repeats less, and
-//! which of several servers is the primary. One database and prefix belong to one store. A policy that evicts
+//! which of several servers is the primary. Limits that daemons share take EVALSHA and EVAL, and within the script
+//! TIME, HMGET, HSET and PEXPIRE, on `cidstore:rate:*`. One database and prefix belong to one store. A policy that evicts
 //! keys (`allkeys-*`) may evict an epoch key: the mirror then takes the data for lost and writes it anew.
 
 // Only chosen, as what encrypts.
@@ -41,11 +42,13 @@ mod endpoint;
 mod failure;
 mod feed;
 mod follower;
+mod limit;
 mod link;
 mod mirror;
 mod pace;
 mod plan;
 mod pump;
+mod reader;
 mod servers;
 mod slots;
 mod source;
@@ -54,7 +57,9 @@ mod sweep;
 
 pub use config::{ConfigError, DEFAULT_PORT, MirrorConfig, PREFIX_BYTES_MAX, Protocol, Secret, Target};
 pub use failure::{Category, Failure};
+pub use limit::Verdict;
 pub use mirror::{Mirror, OpenError, Parts};
 pub use pace::{PIPELINE_BYTES_MAX, PIPELINE_COMMANDS_MAX};
+pub use reader::{NoAnswer, Reader};
 pub use source::{RebuildPage, RebuildSource, SourceError};
-pub use state::{Counters, LastError, MirrorState, Report, State};
+pub use state::{Counters, Held, LastError, MirrorState, Report, State};

@@ -44,7 +44,7 @@ impl Names {
 
     /// The keys that tell how far this Redis is, each with the place of its server: the one key or, in a
     /// cluster, those of all tags, and one for each primary that has none of these.
-    fn epoch_keys(&self, slots: Option<&SlotMap>) -> Vec<(usize, String)> {
+    pub fn epoch_keys(&self, slots: Option<&SlotMap>) -> Vec<(usize, String)> {
         let Some(slots) = slots else { return vec![(0, format!("{EPOCH_KEYS}{}", self.epoch))] };
         let key = |tag: &str| format!("{EPOCH_KEYS}{{{tag}}}{}", self.epoch);
         let of_tag = |tag: &String| (slots.node_of(tag.as_bytes()), key(tag));

@@ -3,7 +3,10 @@
 
 use crate::failure::{Category, Failure};
 use cidstore_types::Seq;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -111,7 +114,15 @@ struct Inner {
 pub struct MirrorState {
     inner: Mutex<Inner>,
     cursor: AtomicU64,
+    /// How often the cursor went back: whoever reads Redis may then find older values for a while.
+    setbacks: AtomicU64,
     changes: watch::Sender<State>,
+}
+
+/// Redis had everything up to some seq at one moment; see [`MirrorState::holds`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    setbacks: u64,
 }
 
 impl Default for MirrorState {
@@ -146,7 +157,12 @@ impl MirrorState {
             lines_at: Instant::now(),
             lines_dropped: 0,
         };
-        Self { inner: Mutex::new(inner), cursor: AtomicU64::new(0), changes: watch::Sender::new(State::Off) }
+        Self {
+            inner: Mutex::new(inner),
+            cursor: AtomicU64::new(0),
+            setbacks: AtomicU64::new(0),
+            changes: watch::Sender::new(State::Off),
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -179,6 +195,19 @@ impl MirrorState {
         self.cursor.load(Relaxed)
     }
 
+    /// Whether Redis has every mutation up to this seq, as far as the mirror knows. What is read of Redis from
+    /// now on is not older, as long as the mirror [still knows so](MirrorState::still_holds) afterwards and the
+    /// server that answers has an epoch key that says so, too.
+    pub fn holds(&self, seq: Seq) -> Option<Held> {
+        let setbacks = self.setbacks.load(SeqCst);
+        (self.state() == State::Live && self.cursor.load(SeqCst) >= seq).then_some(Held { setbacks })
+    }
+
+    /// Whether nothing older was sent to Redis since.
+    pub fn still_holds(&self, held: Held) -> bool {
+        self.setbacks.load(SeqCst) == held.setbacks
+    }
+
     /// The mirror needs the log from this seq on, also after a restart. `None`: it needs nothing.
     /// Dropping more than that is harmless: it costs a rebuild from the store.
     pub fn retain_from(&self) -> Option<Seq> {
@@ -198,8 +227,11 @@ impl MirrorState {
         self.inner().retain_from = seq;
     }
 
+    /// Goes back before anything is sent again.
     pub(crate) fn set_cursor(&self, seq: Seq) {
-        self.cursor.store(seq, Relaxed);
+        if self.cursor.swap(seq, SeqCst) > seq {
+            self.setbacks.fetch_add(1, SeqCst);
+        }
     }
 
     pub(crate) fn set_oldest(&self, received_at: Option<f64>) {
@@ -323,6 +355,22 @@ mod tests {
         state.enter(State::Live, "");
         assert!(changes.has_changed().unwrap());
         assert!(state.report(4, 100.0).lag_seconds == 0.0);
+    }
+
+    #[test]
+    fn what_redis_holds_is_known_until_the_cursor_goes_back() {
+        let state = MirrorState::new();
+        state.set_cursor(7);
+        assert_eq!(state.holds(7), None, "it is not live");
+        state.enter(State::Live, "");
+        assert_eq!(state.holds(8), None);
+        let held = state.holds(7).unwrap();
+        state.set_cursor(9);
+        assert!(state.still_holds(held));
+        state.set_cursor(5);
+        state.set_cursor(9);
+        assert!(!state.still_holds(held), "older values were sent again meanwhile");
+        assert!(state.holds(9).is_some_and(|held| state.still_holds(held)));
     }
 
     #[test]
