@@ -84,7 +84,7 @@ def test_http_is_as_the_protocols_document_says(daemon, client):
             path = path.replace("{triple_hash}", name).replace("…", "batch_size")
             assert get(daemon, path, method)[0] == code, (method, path)
             asked += 1
-    assert asked == 12
+    assert asked == 13
 
 
 def test_errors_over_http_have_the_form_of_the_wire(daemon):
@@ -95,6 +95,10 @@ def test_errors_over_http_have_the_form_of_the_wire(daemon):
         ("GET", "/triples/", 404),
         ("GET", f"/triples/{'0' * 64}", 404),
         ("GET", "/triples/xyz", 400),
+        ("GET", "/triples", 400),
+        ("GET", "/triples?hash=xyz", 400),
+        ("GET", f"/triples?key={'0' * 64}", 400),
+        ("GET", "/triples?" + "&".join([f"hash={'0' * 64}"] * 257), 413),
         ("GET", "/triples/%ff", 400),
         ("GET", f"/triples/{'0' * 10_000}", 400),
         ("POST", "/health", 405),

@@ -58,7 +58,7 @@ impl RunList {
     pub fn new(runs: Vec<Arc<Run>>, as_of: Seq) -> Self {
         let next_id = runs.iter().map(|run| run.id + 1).max().unwrap_or(1);
         Self {
-            current: ArcSwap::from_pointee(Snapshot { runs, as_of }),
+            current: ArcSwap::from_pointee(Snapshot { runs, as_of, forgotten: as_of }),
             claimed: Mutex::default(),
             next_id: AtomicU64::new(next_id),
         }
@@ -103,7 +103,8 @@ impl RunList {
             let run = Merge::new(runs, Around::bottom(window.start == 0), &NEVER_STOPPED)
                 .into_memory(self.new_id());
             merged += run.len();
-            self.splice(&snapshot, window, run);
+            let forgets = window.start == 0;
+            self.splice(&snapshot, window, run, forgets);
         }
     }
 
@@ -121,7 +122,7 @@ impl RunList {
         let wanted = |run: &Arc<Run>| is_to_be_filtered(run) && !claimed.contains(&run.id);
         let Some(at) = snapshot.runs.iter().position(wanted) else { return false };
         let merge = Merge::new(&snapshot.runs[at..=at], Around::bottom(at == 0), &NEVER_STOPPED);
-        self.splice(&snapshot, at..at + 1, merge.into_memory(self.new_id()));
+        self.splice(&snapshot, at..at + 1, merge.into_memory(self.new_id()), at == 0);
         true
     }
 
@@ -160,7 +161,7 @@ impl RunList {
         let Some(start) = snapshot.runs.iter().position(|run| run.id == done.runs[0].id) else {
             unreachable!("claimed runs stay in the list until they are released")
         };
-        self.splice(&snapshot, start..start + done.runs.len(), replacement);
+        self.splice(&snapshot, start..start + done.runs.len(), replacement, done.older.is_some());
     }
 
     /// Puts a run in the place of the one that has its id: the same file, opened anew. Only the merger does
@@ -172,12 +173,18 @@ impl RunList {
         let Some(at) = snapshot.runs.iter().position(|former| former.id == run.id) else {
             unreachable!("only the merger takes runs in files out of the list")
         };
-        self.splice(&snapshot, at..at + 1, run);
+        self.splice(&snapshot, at..at + 1, run, false);
     }
 
-    /// The caller holds the lock.
-    fn splice(&self, snapshot: &Snapshot, window: Range<usize>, run: Run) {
+    /// The caller holds the lock. `forgets`: it was known what older runs mention, and tombstones that hide
+    /// nothing may have been left out.
+    fn splice(&self, snapshot: &Snapshot, window: Range<usize>, run: Run, forgets: bool) {
         let mut next = snapshot.clone();
+        let merged = &snapshot.runs[window.clone()];
+        if forgets && merged.iter().any(|run| !run.tombstones.spo.is_empty()) {
+            let newest = merged.last().map_or(0, |run| run.seqs.1);
+            next.forgotten = next.forgotten.max(newest);
+        }
         let replacement = if run.is_empty() && run.in_memory() { None } else { Some(Arc::new(run)) };
         next.runs.splice(window, replacement);
         self.current.store(Arc::new(next));

@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub struct Snapshot {
     pub(crate) runs: Vec<Arc<Run>>,
     pub(crate) as_of: Seq,
+    /// Of some deletions up to this one the runs may say nothing any more, since there was nothing left to hide.
+    pub(crate) forgotten: Seq,
 }
 
 /// Answer to a query: a page of matches.
@@ -251,6 +253,29 @@ impl Snapshot {
             return Ok(if deleted { None } else { record });
         }
         Ok(None)
+    }
+}
+
+impl Snapshot {
+    /// Whether a triple may have been inserted or deleted after `since`, an earlier state. `false` is certain, so
+    /// that what was read of the triple then holds still; `true` is not. Waits for no disk, and costs nothing
+    /// where nothing has changed at all.
+    pub fn may_have_changed(&self, triple: &Triple, since: Seq) -> bool {
+        if since >= self.as_of {
+            // Of a later state nothing is known here.
+            return since > self.as_of;
+        }
+        if since < self.forgotten {
+            return true;
+        }
+        let probe = Probe::of_triple(triple);
+        let mut newer = self.runs.iter().rev().take_while(|run| run.seqs.1 > since);
+        newer.any(|run| run.may_mention(&probe) && (!run.in_memory() || run.verdict(triple).is_some()))
+    }
+
+    /// Whether all of it is in memory, so that no lookup waits for a disk.
+    pub fn is_in_memory(&self) -> bool {
+        self.runs.iter().all(|run| run.in_memory())
     }
 }
 

@@ -179,8 +179,12 @@ fn serve_http(
             // An error means that the sender is gone, which means the same.
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        if let Err(error) =
-            axum::serve(http::Bounded::new(listener), router).with_graceful_shutdown(stop).await
+        if let Err(error) = axum::serve(
+            http::Bounded::new(listener),
+            router.into_make_service_with_connect_info::<http::Peer>(),
+        )
+        .with_graceful_shutdown(stop)
+        .await
         {
             tracing::error!(%error, "HTTP has ended");
         }
@@ -256,6 +260,7 @@ impl Daemon {
         // Before anything is appended: it compares its cursor with the log.
         let mirror = mirror::open(&shared, disk, &beside(&config.data_path, ".mirror"))
             .map_err(|error| Fatal::new(Exit::Usage, error))?;
+        mirror::read(&shared).map_err(|error| Fatal::new(Exit::Usage, error))?;
 
         let unavailable = |error: std::io::Error| Fatal::new(Exit::Unavailable, error);
         let replies = Arc::new(Mailbox::new().map_err(unavailable)?);

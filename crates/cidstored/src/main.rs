@@ -30,6 +30,7 @@ mod publisher;
 mod pulse;
 mod push;
 mod queue;
+mod reading;
 mod reopening;
 mod req;
 mod resident;

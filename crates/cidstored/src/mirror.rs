@@ -5,7 +5,8 @@ use crate::shared::Shared;
 use cidstore_disk::Disk;
 use cidstore_engine::{Looked, Page, Reader, Snapshot};
 use cidstore_mirror::{
-    Mirror, MirrorConfig, OpenError, Parts, Protocol, RebuildPage, RebuildSource, Secret, SourceError,
+    ConfigError, Mirror, MirrorConfig, OpenError, Parts, Protocol, Reader as RedisReader, RebuildPage,
+    RebuildSource, Secret, SourceError,
 };
 use cidstore_types::{Pattern, Triple, TripleHash};
 use std::path::Path;
@@ -65,6 +66,30 @@ pub fn open(shared: &Arc<Shared>, disk: Arc<dyn Disk>, cursor: &Path) -> Result<
         state: Arc::clone(&shared.mirror),
     };
     Mirror::open(settings(&shared.config), parts)
+}
+
+/// Has answers come from Redis, and limits counted there, where that is asked for.
+///
+/// # Errors
+/// A setting that cannot be used.
+pub fn read(shared: &Shared) -> Result<(), ConfigError> {
+    let config = &shared.config;
+    let limits = shared.http_limits.as_ref().filter(|_| config.http_rate_shared);
+    if !config.redis_wanted() || !(config.cache_redis || limits.is_some()) {
+        return Ok(());
+    }
+    let deadline = Duration::from_millis(config.cache_redis_deadline_ms.into());
+    let Some(reader) = RedisReader::new(&settings(config), shared.engine().reader.store_id(), deadline)?
+    else {
+        return Ok(());
+    };
+    if let Some(limits) = limits {
+        limits.share(reader.clone());
+    }
+    if config.cache_redis {
+        shared.reading.ask_redis(reader);
+    }
+    Ok(())
 }
 
 /// The settings as the mirror takes them; [`MirrorConfig::target`] checks them.

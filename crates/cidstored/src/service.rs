@@ -8,6 +8,7 @@ mod page;
 
 use crate::compaction::Sizes;
 use crate::config::Config;
+use crate::reading;
 use crate::req::{Addressee, Ticket};
 use crate::shared::{Shared, now};
 use crate::writer::Failure;
@@ -27,6 +28,9 @@ use std::sync::Arc;
 const INLINE_ROWS_MAX: usize = 256;
 /// Rows that are looked at for that, deleted ones included, and about as many as take 100 µs.
 const INLINE_LOOKS_MAX: usize = 4 * INLINE_ROWS_MAX;
+
+/// Hashes that are looked up there at once: about as many as take 100 µs.
+const INLINE_HASHES_MAX: usize = 64;
 
 /// What a request hears that comes, or is still under way, at the very end.
 pub const OVER: &str = "shutting down";
@@ -61,6 +65,7 @@ enum Read {
     Values(Page),
     Count { count: u64, as_of: Seq },
     Triple(serde_json::Value),
+    Triples { triples: Vec<Option<serde_json::Value>>, as_of: Seq },
     Changes { changes: Vec<Change>, next: Seq, format: Format },
     Map(serde_json::Map<String, serde_json::Value>),
     Pong,
@@ -97,6 +102,9 @@ impl Service {
         out: &mut Vec<u8>,
     ) -> Option<bool> {
         if matches!(command, Command::Changes { since, .. } if *since < self.shared.engine().log.last_seq()) {
+            return None;
+        }
+        if matches!(command, Command::GetMany { hashes } if hashes.len() > INLINE_HASHES_MAX) {
             return None;
         }
         let mut looks = 0;
@@ -176,14 +184,12 @@ impl Service {
                     Err(refused) => refused,
                 }
             }
-            Command::Get { hash } => {
-                touched.by_hash(snapshot.runs_len());
-                match snapshot.get(hash) {
-                    Ok(Some(record)) => Read::Triple(record.to_json(hash)),
-                    Err(error) => unreadable(&error),
-                    Ok(None) => Read::Refused(ErrorCode::NotFound, "no triple has this hash".into()),
-                }
-            }
+            Command::Get { hash } => match reading::get_now(&self.shared, hash, snapshot) {
+                Ok(Some(found)) => Read::Triple(found.record.to_json(hash)),
+                Err(error) => unreadable(&error),
+                Ok(None) => Read::Refused(ErrorCode::NotFound, "no triple has this hash".into()),
+            },
+            Command::GetMany { hashes } => self.get_many(hashes, snapshot, &mut go_on)?,
             Command::Changes { since, limit, format } => self.changes(*since, *limit, *format),
             Command::Stats => Read::Map(counters::stats(&self.shared)),
             Command::Metrics => Read::Map(counters::metrics(&self.shared)),
@@ -207,6 +213,37 @@ impl Service {
         shared.merging.ring();
         map.insert("status".into(), "ok".into());
         encode_reply(&Reply::Map(&map), to.encoding, to.request_id.as_ref(), out);
+    }
+
+    /// `None` where `go_on` has enough.
+    fn get_many(&self, hashes: &[TripleHash], snapshot: &Snapshot, go_on: &mut GoOn<'_>) -> Option<Read> {
+        let mut room = self.room();
+        let mut triples = Vec::with_capacity(hashes.len());
+        for hash in hashes {
+            let found = match reading::get_now(&self.shared, hash, snapshot) {
+                Ok(found) => found,
+                Err(error) => return Some(unreadable(&error)),
+            };
+            if let Some(found) = &found {
+                let metadata = &found.record.metadata;
+                let text = if metadata.is_empty() { None } else { metadata.to_stored(usize::MAX).ok() };
+                room.take(text.map_or(0, |text| text.len()));
+            }
+            triples.push(found.map(|found| found.record.to_json(hash)));
+            if room.is_used_up() && triples.len() < hashes.len() {
+                let message = format!(
+                    "triple_hashes: the first {} of these triples have {} bytes, the limit: ask for fewer",
+                    triples.len(),
+                    self.shared.config.page_bytes_max.0
+                );
+                return Some(Read::Refused(ErrorCode::TooLarge, message));
+            }
+            // Its places were counted where they were looked at.
+            if !go_on(Looked { rows: 1, places: 0 }) {
+                return None;
+            }
+        }
+        Some(Read::Triples { triples, as_of: snapshot.as_of() })
     }
 
     fn room(&self) -> Room {
@@ -260,6 +297,7 @@ fn encode(to: &Addressee, read: &Read, out: &mut Vec<u8>) -> bool {
         }
         Read::Count { count, as_of } => put(&Reply::Count { count: *count, as_of: *as_of }),
         Read::Triple(triple) => put(&Reply::Triple { triple }),
+        Read::Triples { triples, as_of } => put(&Reply::Triples { triples, as_of: *as_of }),
         Read::Changes { changes, next, format } => {
             let entries: Vec<ChangeEntry<'_>> = changes
                 .iter()

@@ -3,9 +3,11 @@
 use crate::compaction::Compaction;
 use crate::config::Config;
 use crate::health::Health;
+use crate::http::Limits;
 use crate::metrics::{Metrics, Window};
 use crate::pulse::Pulses;
 use crate::queue::Queue;
+use crate::reading::Reading;
 use crate::resident::Touched;
 use crate::transport::{Connections, Outstanding, Wake};
 use crate::visible::Visible;
@@ -44,6 +46,10 @@ pub struct Shared {
     pub visible: Visible,
     /// How the mirror is.
     pub mirror: Arc<MirrorState>,
+    /// The way to single triples.
+    pub reading: Reading,
+    /// How often clients of HTTP may ask, if that is limited.
+    pub http_limits: Option<Limits>,
     /// How many connections there are, once there are sockets.
     pub connections: OnceLock<Arc<Connections>>,
     /// Large replies that no client has taken yet.
@@ -82,6 +88,8 @@ impl Shared {
             queue: Queue::new(items, bytes, Arc::clone(&metrics)),
             visible: Visible::default(),
             mirror: Arc::new(MirrorState::new()),
+            reading: Reading::new(&config),
+            http_limits: Limits::new(&config),
             connections: OnceLock::new(),
             outstanding: Arc::default(),
             sealing: Bell::default(),

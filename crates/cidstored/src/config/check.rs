@@ -109,11 +109,24 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     if config.redis_enabled != Some(false) {
         redis(loaded)?;
     }
+    if !HTTP_RATE_WINDOW_MS.contains(&config.http_rate_window_ms) {
+        let (least, most) = (HTTP_RATE_WINDOW_MS.start(), HTTP_RATE_WINDOW_MS.end());
+        return refuse(format!("{} must be from {least} to {most}", named("http_rate_window_ms")));
+    }
+    if config.cache_redis_deadline_ms == 0 {
+        return refuse(format!("{} must be at least 1", named("cache_redis_deadline_ms")));
+    }
+    if config.http_rate_shared && !config.redis_wanted() {
+        return refuse(format!("{}, but there is no Redis to share it by", named("http_rate_shared")));
+    }
     same_port(loaded)
 }
 
 /// Each segment is a file, of which a log as large as it may be should not have very many.
 const WAL_SEGMENT_BYTES_MIN: Bytes = Bytes(64 << 10);
+
+/// Within less a limit allows next to nothing; over more than an hour nobody waits.
+const HTTP_RATE_WINDOW_MS: std::ops::RangeInclusive<u32> = 100..=3_600_000;
 
 /// Who looks that long takes a processor, and does nothing else meanwhile.
 const SPIN_US_CEILING: u32 = 10_000;

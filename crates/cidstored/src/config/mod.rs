@@ -10,6 +10,7 @@
 
 mod check;
 mod environment;
+mod networks;
 mod settings;
 mod show;
 mod value;
@@ -17,7 +18,7 @@ mod value;
 pub use environment::Environment;
 pub use settings::{Config, SETTINGS, Setting};
 pub use show::{effective, table};
-pub use value::{Durability, Endpoint, LogFormat, PubFormat, RedisProtocol, Secret};
+pub use value::{Durability, Endpoint, LogFormat, Networks, PubFormat, RedisProtocol, Secret};
 
 use std::collections::BTreeMap;
 use std::fmt;

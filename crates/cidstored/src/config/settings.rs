@@ -1,7 +1,9 @@
 //! The one table of settings. The flags, the variables, the keys of the file, the output of
 //! `cidstored config` and the table in the README all come from it.
 
-use super::value::{Bytes, Durability, Endpoint, LogFormat, PubFormat, RedisProtocol, Secret, Url, Value};
+use super::value::{
+    Bytes, Durability, Endpoint, LogFormat, Networks, PubFormat, RedisProtocol, Secret, Url, Value,
+};
 use std::path::PathBuf;
 
 /// One row of the table: what is known about a setting beside its value.
@@ -211,6 +213,24 @@ settings! {
     redis_backoff_max_ms: u32 = "2000", "CIDSTORE_REDIS_BACKOFF_MAX_MS";
     /// Put before the hash in every key in Redis.
     redis_prefix: String = "", "CIDSTORE_REDIS_PREFIX";
+    /// Triples that lookups by hash keep in memory.
+    cache_entries: usize = "65536", "CIDSTORE_CACHE_ENTRIES";
+    /// Bytes of them, about; 0 keeps none.
+    cache_bytes: Bytes = "64MiB", "CIDSTORE_CACHE_BYTES";
+    /// How long one is kept. It is never older than the store: this only frees memory. 0 keeps it as long as there is room.
+    cache_ttl_ms: u32 = "600000", "CIDSTORE_CACHE_TTL_MS";
+    /// Whether triples by hash over HTTP are looked for in Redis before run files, where there is a mirror that has everything.
+    cache_redis: bool = "true", "CIDSTORE_CACHE_REDIS";
+    /// Longest wait for that, and for `http_rate_shared`.
+    cache_redis_deadline_ms: u32 = "20", "CIDSTORE_CACHE_REDIS_DEADLINE_MS";
+    /// HTTP requests a second of one client (an IPv4 address, an IPv6 /64); beyond it 429. 0 for no limit. `/health`, `/ready` and `/metrics` have none.
+    http_rate_limit: u32 = "0", "CIDSTORE_HTTP_RATE_LIMIT";
+    /// Over which time they are counted: so many may come at once.
+    http_rate_window_ms: u32 = "1000", "CIDSTORE_HTTP_RATE_WINDOW_MS";
+    /// Whether they are counted in the Redis of the mirror, for all daemons together; while it is away, by each alone.
+    http_rate_shared: bool = "false", "CIDSTORE_HTTP_RATE_SHARED";
+    /// Proxies whose `X-Forwarded-For` says who the client is: addresses or networks (`10.0.0.0/8`) with commas between.
+    http_trusted_proxies: Networks = "", "CIDSTORE_HTTP_TRUSTED_PROXIES";
     /// Secret of the tokens (HS256) for control over HTTP; without one, control is off.
     jwt_secret: Option<Secret> = "", "CIDSTORE_JWT_SECRET";
     /// Form of the log lines: `text` or `json`.

@@ -28,6 +28,16 @@ pub fn gauges(shared: &Shared) -> Vec<Gauge> {
         let failed = connections.handshake_failed() as f64;
         push("handshakes_failed_total", "Connections that ended in their handshake.", failed, true);
     }
+    if let Some(cache) = &shared.reading.cache {
+        push("cache_entries", "Triples kept in memory by their hash.", cache.entries() as f64, false);
+        push("cache_bytes", "Bytes that they take, about.", cache.bytes() as f64, false);
+        let evictions = cache.evictions() as f64;
+        push("cache_evictions_total", "Triples that went to make room for others.", evictions, true);
+    }
+    if let Some(limits) = &shared.http_limits {
+        let alone = f64::from(u8::from(limits.is_alone()));
+        push("http_limits_alone", "1 while limits are to be shared, and Redis does not count.", alone, false);
+    }
     if let Some(engine) = shared.engine.get() {
         let stats = engine.reader.stats();
         push("seq", "Last visible mutation.", stats.seq as f64, false);

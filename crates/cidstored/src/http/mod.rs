@@ -6,11 +6,14 @@
 //! - It answers while the store is being opened and after writes have stopped.
 //! - What may change anything needs a token; without a secret it is off for everyone.
 
+mod client;
 mod control;
 mod gauges;
+mod limits;
 mod listener;
 mod status;
 mod triples;
+mod window;
 
 use crate::shared::Shared;
 use axum::Router;
@@ -22,7 +25,8 @@ use axum::routing::{any, get};
 use std::sync::Arc;
 
 pub use gauges::gauges;
-pub use listener::Bounded;
+pub use limits::Limits;
+pub use listener::{Bounded, Peer};
 
 /// Largest body of a request.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -36,6 +40,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/status", get(status::status))
         .route("/metrics", get(metrics))
         .route("/metrics/prometheus", get(metrics))
+        .route("/triples", get(triples::triples))
         .route("/triples/{hash}", get(triples::triple))
         .route("/config/{*name}", control.clone())
         .route("/debug/{*name}", control.clone())
@@ -45,6 +50,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
             error(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method: see the Allow header")
         })
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), limits::limit))
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), count))
         .with_state(shared)
 }

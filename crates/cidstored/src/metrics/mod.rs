@@ -143,6 +143,18 @@ table! {
         segments_removed_total;
         /// HTTP requests.
         http_requests_total;
+        /// HTTP requests refused with 429.
+        http_limited_total;
+        /// Triples found in memory by their hash.
+        cache_memory_hits_total;
+        /// Triples found in Redis by their hash.
+        cache_redis_hits_total;
+        /// Lookups by hash in the store.
+        cache_misses_total;
+        /// Lookups for which Redis was not asked, or did not have everything.
+        cache_redis_skipped_total;
+        /// Lookups for which Redis failed, or took too long.
+        cache_redis_failed_total;
     }
     histograms {
         /// Time from a request's receipt to its reply.
