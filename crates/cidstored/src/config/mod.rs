@@ -16,9 +16,10 @@ mod show;
 mod value;
 
 pub use environment::Environment;
+pub use networks::Networks;
 pub use settings::{Config, SETTINGS, Setting};
 pub use show::{effective, table};
-pub use value::{Durability, Endpoint, LogFormat, Networks, PubFormat, RedisProtocol, Secret};
+pub use value::{Durability, Endpoint, LogFormat, PubFormat, RedisProtocol, Secret};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,9 +1,8 @@
 //! The one table of settings. The flags, the variables, the keys of the file, the output of
 //! `cidstored config` and the table in the README all come from it.
 
-use super::value::{
-    Bytes, Durability, Endpoint, LogFormat, Networks, PubFormat, RedisProtocol, Secret, Url, Value,
-};
+use super::networks::Networks;
+use super::value::{Bytes, Durability, Endpoint, LogFormat, PubFormat, RedisProtocol, Secret, Url, Value};
 use std::path::PathBuf;
 
 /// One row of the table: what is known about a setting beside its value.

@@ -4,8 +4,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use super::networks::Networks;
-
 /// Stands where a secret is not shown.
 pub const HIDDEN: &str = "***";
 
