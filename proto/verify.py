@@ -28,10 +28,11 @@ QUERY_LIMIT_DEFAULT = 1000
 QUERY_LIMIT_MAX = 100_000
 GET_HASHES_MAX = 1000
 COMMANDS = (
-    "ping insert batch_insert delete batch_delete query count lookup get changes stats metrics checkpoint compact"
+    "ping insert batch_insert delete batch_delete query count lookup get changes stats metrics checkpoint compact mirror"
 ).split()
 FORMATS = "e list bin packed hex".split()
 ACTIONS = "status start cancel pause resume rate".split()
+MIRROR_ACTIONS = "status rebuild verify cancel".split()
 METADATA = ("provenance", "schema_version", "confidence")
 
 
@@ -413,6 +414,19 @@ class Request:
             raise Refused(400, "bytes_per_second")
         return {"action": "rate", "bytes_per_second": rate}
 
+    def mirror(self):
+        action = "status" if self.get("action") is None else self.get("action")
+        if not isinstance(action, str) or action.lower() not in MIRROR_ACTIONS:
+            raise Refused(400, "action")
+        if action.lower() != "verify":
+            return {"action": action.lower()}
+        sample, repair = self.get("sample"), self.get("repair")
+        if sample is not None and not (is_int(sample) and 1 <= sample <= U64_MAX):
+            raise Refused(400, "sample")
+        if repair is not None and not isinstance(repair, bool):
+            raise Refused(400, "repair")
+        return {"action": "verify", "sample": sample, "repair": repair is True}
+
 
 def read_request(data):
     """What a request means, or why it is refused."""
@@ -641,6 +655,12 @@ def good_requests(binary):
         yield f"compact {action}", {"command": "compact", "action": action}
     yield "compact at no limit", {"command": "compact", "action": "rate", "bytes_per_second": 0}
     yield "compact at a rate", {"command": "compact", "action": "RATE", "bytes_per_second": U64_MAX}
+    yield "mirror", {"command": "mirror"}
+    yield "mirror with a null action", {"command": "mirror", "action": None, "sample": "of no concern", "repair": 2}
+    for action in ("Status", "REBUILD", "verify", "cancel"):
+        yield f"mirror {action}", {"command": "mirror", "action": action}
+    yield "mirror verify as many as can be said", {"command": "mirror", "action": "VERIFY", "sample": U64_MAX, "repair": False}
+    yield "mirror verify one and repair", {"command": "mirror", "action": "verify", "sample": 1, "repair": True}
     yield "packed as hex", {"command": "batch_insert", "packed": bytes(range(192)).hex()}
     if binary:
         yield "packed", {"command": "batch_insert", "packed": bytes(range(192))}
@@ -677,6 +697,15 @@ def bad_requests(binary):
         "compact at a rate in text": {"action": "rate", "bytes_per_second": "50MiB"},
     }.items():
         yield name, {"command": "compact", **fields, "request_id": "r"}
+    for name, fields in {
+        "mirror with another action": {"action": "start"},
+        "mirror with a number as action": {"action": 1},
+        "mirror verify none": {"action": "verify", "sample": 0},
+        "mirror verify fewer than none": {"action": "verify", "sample": -1},
+        "mirror verify a share": {"action": "verify", "sample": "1%"},
+        "mirror verify and repair a text": {"action": "verify", "repair": "yes"},
+    }.items():
+        yield name, {"command": "mirror", **fields, "request_id": "r"}
     for name, text in {
         "a negative lane in text": "E(1,2,-3,4)",
         "a lane too large in text": "E(1,2,3,18446744073709551616)",

@@ -63,6 +63,11 @@ pub enum Command {
     /// ends; what it had finished then stays, and it may be started again. Needs room for one more file
     /// meanwhile.
     Compact(Compact),
+    /// See to the copy in Redis: how it is, write it anew, compare it with the store
+    Mirror {
+        #[command(subcommand)]
+        action: Mirror,
+    },
     /// Load N-Triples, or a file that `export` wrote
     ///
     /// An export is checked whole, then its triples are inserted with their times and metadata. Of
@@ -334,6 +339,50 @@ pub struct CompactInstead {
     /// the setting is `compaction_bytes_per_second`
     #[arg(long, value_name = "BYTES", value_parser = bytes_or_none)]
     pub rate: Option<u64>,
+}
+
+/// What to do about the mirror.
+#[derive(Debug, Subcommand)]
+pub enum Mirror {
+    /// Tell how the mirror is: where, how far behind, what went wrong, what is under way
+    Status,
+    /// Have everything written anew from the store
+    ///
+    /// Begins at once, or as soon as Redis is there; shows how far it is until it is done. What is right in
+    /// Redis stays readable. Ctrl-C stops watching, not the rebuild, which goes on also when the daemon is
+    /// started again. Where one is under way, that one is watched.
+    Rebuild {
+        /// Do not wait until it is done
+        #[arg(long)]
+        no_wait: bool,
+        /// No progress on standard error
+        #[arg(long, short)]
+        quiet: bool,
+    },
+    /// Compare store and Redis, each triple and each key, while both go on
+    ///
+    /// Lists keys that are missing, stale (another value, or of a triple that is deleted) or foreign (they look
+    /// like the mirror's own, and are not). Exits with 7 where something differs, with 5 where it could not
+    /// look at everything. Ctrl-C stops watching, not the comparison: `cidctl mirror cancel` does.
+    Verify(MirrorVerify),
+    /// Have the comparison under way not go on
+    Cancel,
+}
+
+#[derive(Debug, Args)]
+pub struct MirrorVerify {
+    /// Compare about so many triples and as many keys, picked at random, instead of all
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub sample: Option<u64>,
+    /// Have what is missing or stale written anew; foreign keys are never touched
+    #[arg(long)]
+    pub repair: bool,
+    /// Do not wait until it is done: `cidctl mirror status` tells what it found
+    #[arg(long)]
+    pub no_wait: bool,
+    /// No progress on standard error
+    #[arg(long, short)]
+    pub quiet: bool,
 }
 
 #[derive(Debug, Args)]

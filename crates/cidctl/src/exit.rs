@@ -14,8 +14,8 @@ Exit codes:
   4  no daemon, or no reply in time
   5  a local file or the input could not be read or written, or holds a bad line
   6  watch: part of the log is gone, changes were missed
-  7  verify: something is damaged; repair: something could not be saved
-  8  compact: it was cancelled before it was done";
+  7  verify: something is damaged; repair: something could not be saved; mirror verify: Redis differs
+  8  compact, mirror verify: it was cancelled before it was done";
 
 /// Why a command ended without success.
 #[derive(Debug)]
@@ -30,7 +30,8 @@ pub enum Failure {
     Unreachable(String),
     /// A local file or the input.
     Local(String),
-    /// A store's files are damaged, or not all of them was saved; says nothing, since that was printed.
+    /// A store's files are damaged, or not all of them was saved, or Redis differs; says nothing, since that was
+    /// printed.
     Damaged,
     /// Changes are lost for good.
     Missed(String),

@@ -16,6 +16,7 @@ mod export;
 mod import;
 mod labels;
 mod meter;
+mod mirroring;
 mod sealing;
 mod terms;
 mod watch;
@@ -74,6 +75,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Count { pattern } => commands::count(&mut client, pattern, json),
         Command::Get(args) => commands::get(&mut client, args, json),
         Command::Changes(args) => commands::changes(&mut client, args, json),
+        Command::Mirror { action } => mirroring::mirror(&mut client, action, json),
         Command::Stats { metrics } => commands::stats(&mut client, *metrics, json),
         Command::Checkpoint => commands::checkpoint(&mut client, json),
         Command::Cid { .. }

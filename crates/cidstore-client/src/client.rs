@@ -53,6 +53,24 @@ pub enum CompactAction {
     Rate(u64),
 }
 
+/// What is wanted of the mirror to Redis: see [`Client::mirror`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MirrorAction {
+    /// To know how it is.
+    Status,
+    /// That it writes everything anew.
+    Rebuild,
+    /// That store and Redis are compared.
+    Verify {
+        /// About so many triples and keys, 1 or more; `None` for all.
+        sample: Option<u64>,
+        /// Whether what differs is written anew.
+        repair: bool,
+    },
+    /// That the comparison under way does not go on.
+    Cancel,
+}
+
 /// A connection for requests.
 pub struct Client {
     requester: Requester,
@@ -231,6 +249,15 @@ impl Client {
     /// As every request.
     pub fn compact(&mut self, action: CompactAction) -> Result<Value, Error> {
         self.map(&Ask::Compact(action))
+    }
+
+    /// Tells the daemon what is wanted of its mirror; answers how that is, at once (`proto/README.md` names what
+    /// is in the answer).
+    ///
+    /// # Errors
+    /// As every request; 404 where no mirror is configured.
+    pub fn mirror(&mut self, action: MirrorAction) -> Result<Value, Error> {
+        self.map(&Ask::Mirror(action))
     }
 
     /// Seals everything so far into HDF5; answers the seq up to which it is sealed.

@@ -25,7 +25,7 @@ mod subscribe;
 mod wire;
 
 pub use change::{Change, Changes};
-pub use client::{Client, CompactAction, Page, QueryOptions, Stored};
+pub use client::{Client, CompactAction, MirrorAction, Page, QueryOptions, Stored};
 pub use config::{Config, connectable};
 pub use error::{Error, Refusal};
 pub use follow::{Follower, Happening};

@@ -1,7 +1,7 @@
 //! Requests to `MessagePack`, replies and notifications from it. The one module that knows the names
 //! of the protocol's fields.
 
-use crate::client::{CompactAction, Page, Stored};
+use crate::client::{CompactAction, MirrorAction, Page, Stored};
 use crate::{Change, Changes, Notification, Record, Refusal};
 use cidstore_types::{Cid, Metadata, Op, Pattern, Seq, Triple, TripleHash};
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
@@ -39,6 +39,7 @@ pub(crate) enum Ask<'a> {
     Metrics,
     Checkpoint,
     Compact(CompactAction),
+    Mirror(MirrorAction),
 }
 
 /// A reply that is no refusal.
@@ -142,6 +143,10 @@ struct Request<'a> {
     action: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_per_second: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sample: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repair: Option<bool>,
 }
 
 impl<'a> Request<'a> {
@@ -204,6 +209,17 @@ pub(crate) fn encode(ask: &Ask<'_>, request_id: Option<u64>, out: &mut Vec<u8>) 
             bytes_per_second: if let CompactAction::Rate(bytes) = action { Some(*bytes) } else { None },
             ..new("compact")
         },
+        Ask::Mirror(action) => {
+            let new = |action| Request { action: Some(action), ..new("mirror") };
+            match action {
+                MirrorAction::Status => new("status"),
+                MirrorAction::Rebuild => new("rebuild"),
+                MirrorAction::Verify { sample, repair } => {
+                    Request { sample: *sample, repair: Some(*repair), ..new("verify") }
+                }
+                MirrorAction::Cancel => new("cancel"),
+            }
+        }
     };
     out.clear();
     rmp_serde::encode::write_named(out, &request).expect("a request serializes into memory");
@@ -322,7 +338,7 @@ pub(crate) fn decode(reply: &[u8], ask: &Ask<'_>) -> Result<Decoded, String> {
     if let Some(code) = head.error_code {
         return Ok((tag, Err(Refusal { code, message: head.error_msg.unwrap_or_default() })));
     }
-    if let Ask::Stats | Ask::Metrics | Ask::Compact(_) = ask {
+    if let Ask::Stats | Ask::Metrics | Ask::Compact(_) | Ask::Mirror(_) = ask {
         let mut map: Value = read(reply)?;
         if let Some(map) = map.as_object_mut() {
             map.remove("request_id");
@@ -370,7 +386,7 @@ fn answer(reply: Reply, ask: &Ask<'_>) -> Result<Answer, String> {
             Answer::Changes(Changes { changes: changes.collect(), next: need(reply.next, "next")? })
         }
         Ask::Checkpoint => Answer::Sealed(need(reply.seq, "seq")?),
-        Ask::Stats | Ask::Metrics | Ask::Compact(_) => Answer::Map(Value::Null),
+        Ask::Stats | Ask::Metrics | Ask::Compact(_) | Ask::Mirror(_) => Answer::Map(Value::Null),
     })
 }
 

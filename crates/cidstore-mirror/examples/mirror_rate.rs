@@ -6,7 +6,9 @@
 //! pipeline and values of the size that the mirror writes, over as many keys.
 
 use cidstore_disk::RealDisk;
-use cidstore_mirror::{Mirror, MirrorConfig, MirrorState, Parts, RebuildPage, RebuildSource, SourceError};
+use cidstore_mirror::{
+    Found, Mirror, MirrorConfig, MirrorState, Parts, RebuildPage, RebuildSource, SourceError,
+};
 use cidstore_types::{Batch, Op, Seq, Triple, TripleHash};
 use cidstore_wal::{Options, Wal};
 use std::error::Error;
@@ -27,6 +29,14 @@ impl RebuildSource for NoStore {
 
     fn holds(&self, _: &[TripleHash]) -> Result<Vec<bool>, SourceError> {
         Err("no rebuild is due here".into())
+    }
+
+    fn get(&self, _: &[TripleHash]) -> Result<Found, SourceError> {
+        Err("nothing is verified here".into())
+    }
+
+    fn rows_about(&self) -> u64 {
+        0
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::encode::Encoder;
 use crate::pace::{Bounds, PIPELINE_BYTES_MAX, PIPELINE_COMMANDS_MAX};
 use crate::slots::SlotMap;
-use cidstore_types::{Op, Row, Seq, Triple, TripleRecord};
+use cidstore_types::{Op, Row, Seq, Triple, TripleHash, TripleRecord};
 use redis::{Cmd, Pipeline};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -22,6 +22,8 @@ pub(crate) enum Span {
     },
     /// The store, up to and with this triple.
     Store { last: Triple },
+    /// The store: triples of which Redis held something else.
+    Repair,
 }
 
 /// What goes to one server, which runs it in this order, so that the newest wins.
@@ -110,6 +112,15 @@ impl Filler {
         let span = Span::Store { last: record.triple };
         self.add(command, bytes, Op::Insert, span).span = span;
         bytes
+    }
+
+    /// Adds a triple as the store has it, or that it has none.
+    pub fn repair(&mut self, hash: &TripleHash, record: Option<&TripleRecord>) {
+        let ((command, bytes), op) = match record {
+            Some(record) => (self.encoder.record(record, hash), Op::Insert),
+            None => (self.encoder.unlink(hash), Op::Delete),
+        };
+        self.add(command, bytes, op, Span::Repair);
     }
 
     fn add(&mut self, command: Cmd, bytes: usize, op: Op, span: Span) -> &mut Chunk {

@@ -50,18 +50,29 @@ impl Encoder {
         &self.key
     }
 
-    fn set(&mut self, hash: &TripleHash) -> (Cmd, usize) {
+    /// The value of the command that was made last, if that was one for a stored triple.
+    pub fn value(&self) -> &[u8] {
+        &self.value
+    }
+
+    /// The key of a triple.
+    pub fn key_of(&mut self, hash: &TripleHash) -> &[u8] {
         self.key.truncate(self.prefix_bytes);
         write_hex(&mut self.key, &hash.0);
+        &self.key
+    }
+
+    fn set(&mut self, hash: &TripleHash) -> (Cmd, usize) {
+        self.key_of(hash);
         let data = 3 + self.key.len() + self.value.len();
         let mut command = Cmd::with_capacity(3, data);
         command.arg("SET").arg(self.key.as_slice()).arg(self.value.as_slice());
         (command, data + COMMAND_OVERHEAD_BYTES)
     }
 
-    fn unlink(&mut self, hash: &TripleHash) -> (Cmd, usize) {
-        self.key.truncate(self.prefix_bytes);
-        write_hex(&mut self.key, &hash.0);
+    /// The command that removes a triple.
+    pub fn unlink(&mut self, hash: &TripleHash) -> (Cmd, usize) {
+        self.key_of(hash);
         let data = 6 + self.key.len();
         let mut command = Cmd::with_capacity(2, data);
         command.arg("UNLINK").arg(self.key.as_slice());

@@ -10,7 +10,9 @@ use crate::mirror::Mirror;
 use crate::pace::backoff;
 use crate::plan::{Known, Plan};
 use crate::pump::Ended;
+use crate::repair::Repair;
 use crate::slots::SlotMap;
+use crate::source;
 use crate::state::{MirrorState, State, now};
 use crate::sweep::{self, Sweep};
 use cidstore_types::{Seq, Triple};
@@ -44,12 +46,14 @@ pub(crate) struct Follower {
     pub failures: u32,
     /// Something was confirmed on this connection.
     pub progress: bool,
+    /// What a verification found to differ.
+    pub repairs: mpsc::Receiver<Repair>,
     keeper: Keeper,
     feed: Option<JoinHandle<()>>,
 }
 
 impl Follower {
-    pub fn new(mirror: Mirror) -> Self {
+    pub fn new(mirror: Mirror, repairs: mpsc::Receiver<Repair>) -> Self {
         Self {
             confirmed: mirror.position.seq,
             keeper: Keeper::new(mirror.file.clone(), mirror.position),
@@ -61,6 +65,7 @@ impl Follower {
             rebuild: None,
             failures: 0,
             progress: false,
+            repairs,
             feed: None,
         }
     }
@@ -121,6 +126,7 @@ impl Follower {
             rebuild.sweep.begin_anew();
         }
         self.servers = servers;
+        self.state().set_servers(&self.servers);
         self.state().count(|c| {
             c.reconnects += u64::from(c.connects > 0);
             c.connects += 1;
@@ -152,7 +158,8 @@ impl Follower {
             self.rebuild = None;
         }
         let cursor = Position { seq: self.confirmed, rebuild_owed: self.mirror.position.rebuild_owed };
-        Ok(Known { epoch, cursor, same_history, newest_sent, log_first }.plan())
+        let rebuild_wanted = self.state().rebuild_is_wanted();
+        Ok(Known { epoch, cursor, same_history, newest_sent, log_first, rebuild_wanted }.plan())
     }
 
     pub fn move_cursor(&mut self, seq: Seq) {
@@ -207,15 +214,12 @@ impl Follower {
         self.save_now().await?;
         // Log first: the store may show a moment earlier or later, and the lesser is safe.
         let log_last = self.mirror.parts.log.last_seq();
-        let source = Arc::clone(&self.mirror.parts.source);
-        let failed = |what: String| Failure::store(what, "see the daemon's messages about its store");
-        let first = match tokio::task::spawn_blocking(move || source.page(None, 1)).await {
-            Ok(Ok(page)) => page,
-            Ok(Err(e)) => return Err(failed(format!("cannot read the store: {e}"))),
-            Err(e) => return Err(failed(format!("reading the store ended badly: {e}"))),
-        };
-        let began = first.as_of.min(log_last);
-        self.state().set_rebuilt_rows(0);
+        let asked = source::ask(&self.mirror.parts.source, |source| {
+            Ok((source.page(None, 1)?.as_of, source.rows_about()))
+        });
+        let (as_of, rows_about) = asked.await?;
+        let began = as_of.min(log_last);
+        self.state().rebuild_begins(rows_about);
         // Everything is owed from now on, whatever its age.
         self.state().set_oldest(Some(now()));
         // What Redis has is nothing to rely on from here on.
@@ -234,7 +238,7 @@ impl Follower {
         self.rebuild = None;
         self.move_cursor(began);
         self.mirror.position.rebuild_owed = false;
-        self.state().count(|c| c.rebuilds += 1);
+        self.state().rebuild_ends();
         self.save_now().await
     }
 
@@ -248,7 +252,9 @@ impl Follower {
     }
 
     fn position(&self) -> Position {
-        Position { seq: self.confirmed, rebuild_owed: self.mirror.position.rebuild_owed }
+        // Who asks for a rebuild while Redis is away has it also after a restart.
+        let rebuild_owed = self.mirror.position.rebuild_owed || self.state().rebuild_is_wanted();
+        Position { seq: self.confirmed, rebuild_owed }
     }
 
     /// Saves the cursor in the background, if that is due.

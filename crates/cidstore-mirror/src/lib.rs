@@ -8,7 +8,7 @@
 //! cluster), the cursor file, the epoch keys, and the state that `/status` and the metrics show.
 //!
 //! **Knows nothing of** requests, sockets of clients, runs or indexes. It reads the log; it asks
-//! the store, behind [`RebuildSource`], only for a rebuild.
+//! the store, behind [`RebuildSource`], only for a rebuild, a verification and what that has repaired.
 //!
 //! **Invariants**
 //! - At least once and in order: what is sent again after a failure begins at the last confirmed
@@ -49,11 +49,13 @@ mod pace;
 mod plan;
 mod pump;
 mod reader;
+mod repair;
 mod servers;
 mod slots;
 mod source;
 mod state;
 mod sweep;
+mod verify;
 
 pub use config::{ConfigError, DEFAULT_PORT, MirrorConfig, PREFIX_BYTES_MAX, Protocol, Secret, Target};
 pub use failure::{Category, Failure};
@@ -61,5 +63,8 @@ pub use limit::Verdict;
 pub use mirror::{Mirror, OpenError, Parts};
 pub use pace::{PIPELINE_BYTES_MAX, PIPELINE_COMMANDS_MAX};
 pub use reader::{NoAnswer, Reader};
-pub use source::{RebuildPage, RebuildSource, SourceError};
-pub use state::{Counters, Held, LastError, MirrorState, Report, State};
+pub use source::{Found, RebuildPage, RebuildSource, SourceError};
+pub use state::{Counters, Held, LastError, MirrorState, Rebuilding, Rebuilt, Report, State};
+pub use verify::{
+    DIFFERENCES_MAX, Difference, Kind, Outcome, Verification, VerificationReport, VerifyOptions,
+};

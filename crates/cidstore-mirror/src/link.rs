@@ -100,6 +100,8 @@ pub(crate) struct Link {
     others: Vec<Connection>,
     /// Some key has another server than the map says.
     has_moved: bool,
+    /// It ends older connections of the same mirror, also on servers that it comes to later.
+    fences: bool,
 }
 
 impl Link {
@@ -111,11 +113,31 @@ impl Link {
         known: &[Address],
         failures: u32,
     ) -> Result<Self, Failure> {
+        let mut link = Self::beside(target, names, known, failures).await?;
+        try_join_all(link.connections.iter().map(|connection| fence(connection, &names.connection))).await?;
+        link.fences = true;
+        Ok(link)
+    }
+
+    /// Connects and logs in, to read beside the mirror's own connections, which stay.
+    pub async fn beside(
+        target: &Target,
+        names: &Names,
+        known: &[Address],
+        failures: u32,
+    ) -> Result<Self, Failure> {
         let Servers { connections, slots } = Servers::connect(target, known, failures).await?;
-        try_join_all(connections.iter().map(|connection| fence(connection, &names.connection))).await?;
         let epoch_keys = names.epoch_keys(slots.as_deref());
-        let (target, names) = (target.clone(), names.clone());
-        Ok(Self { target, names, connections, slots, epoch_keys, others: Vec::new(), has_moved: false })
+        Ok(Self {
+            target: target.clone(),
+            names: names.clone(),
+            connections,
+            slots,
+            epoch_keys,
+            others: Vec::new(),
+            has_moved: false,
+            fences: false,
+        })
     }
 
     /// Which server has which key, where there are several.
@@ -195,28 +217,49 @@ impl Link {
             return Ok(connection.clone());
         }
         let connection = Connection::open(&self.target, address, Purpose::Write).await?;
-        fence(&connection, &self.names.connection).await?;
+        if self.fences {
+            fence(&connection, &self.names.connection).await?;
+        }
         self.others.push(connection.clone());
         Ok(connection)
     }
 
     /// Runs a command for each epoch key, wherever that is; the replies are in the order of the keys.
     async fn for_each_epoch_key(&mut self, command: impl Fn(&str) -> Cmd) -> Result<Vec<Value>, Failure> {
-        let keys = self.epoch_keys.clone();
+        let commands: Vec<_> = self.epoch_keys.iter().map(|(server, key)| (*server, command(key))).collect();
+        let replies = self.ask_all(&commands).await?;
+        for ((server, _), reply) in commands.iter().zip(&replies) {
+            if let Value::ServerError(error) = reply {
+                return Err(Failure::from_server(error).at(&self.connections[*server].address));
+            }
+        }
+        Ok(replies)
+    }
+
+    /// The value of each key, wherever it is, in the order of the keys; what a server says against it is
+    /// among them.
+    pub async fn values(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Value>, Failure> {
+        let server = |key: &[u8]| self.slots.as_ref().map_or(0, |slots| slots.node_of(key));
+        let commands: Vec<_> =
+            keys.iter().map(|key| (server(key), redis::cmd("GET").arg(key).take())).collect();
+        self.ask_all(&commands).await
+    }
+
+    /// Runs commands of which each server has its own, or had, as far as was known; the replies are in the
+    /// order of the commands.
+    async fn ask_all(&mut self, commands: &[(usize, Cmd)]) -> Result<Vec<Value>, Failure> {
         let mut parts = Vec::new();
-        for (n, (server, key)) in keys.iter().enumerate() {
-            Part::of(&mut parts, *server).add(n as u32, command(key));
+        for (n, (server, command)) in commands.iter().enumerate() {
+            Part::of(&mut parts, *server).add(n as u32, command.clone());
         }
         let parts: Arc<[Part]> = parts.into();
-        let mut replies = vec![Value::Nil; keys.len()];
+        let mut replies = vec![Value::Nil; commands.len()];
         for (part, answers) in parts.iter().zip(self.send(Arc::clone(&parts)).await?) {
             for (n, reply) in part.rows.iter().zip(answers) {
-                replies[*n as usize] = match reply {
+                let n = *n as usize;
+                replies[n] = match reply {
                     Value::ServerError(error) if self.slots.is_some() && is_redirection(error.code()) => {
-                        self.send_after(part.server, &command(&keys[*n as usize].1)).await?
-                    }
-                    Value::ServerError(error) => {
-                        return Err(Failure::from_server(&error).at(&self.connections[part.server].address));
+                        self.send_after(part.server, &commands[n].1).await?
                     }
                     reply => reply,
                 };

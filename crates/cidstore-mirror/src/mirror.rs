@@ -6,12 +6,14 @@ use crate::follower::Follower;
 use crate::link::Names;
 use crate::source::RebuildSource;
 use crate::state::{MirrorState, State};
+use crate::verify::Verifier;
 use cidstore_disk::{Disk, DiskError};
 use cidstore_types::Seq;
 use cidstore_wal::Log;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 /// Why a mirror cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +86,9 @@ impl Mirror {
             // Now, since soon the log will have grown past the cursor.
             file.save(position)?;
         }
+        if position.rebuild_owed {
+            parts.state.want_rebuild();
+        }
         parts.state.configured(target.name());
         parts.state.set_cursor(position.seq);
         parts.state.set_retain_from(Some(position.seq + 1));
@@ -95,7 +100,11 @@ impl Mirror {
     /// a failure.
     pub async fn run(self, appended: watch::Receiver<Seq>, mut shutdown: watch::Receiver<bool>) {
         let state = Arc::clone(&self.parts.state);
-        let mut follower = Follower::new(self);
+        let (hand_over, repairs) = mpsc::channel(1);
+        // Ends with this: a set aborts its tasks when it is dropped.
+        let mut beside = JoinSet::new();
+        beside.spawn(Verifier::new(&self, hand_over).run());
+        let mut follower = Follower::new(self, repairs);
         tokio::select! {
             biased;
             // An error means that the sender is gone, which means the same.

@@ -1,7 +1,7 @@
 //! How fast to go: the pause before the next attempt, and how much to send at once. Pure rules;
 //! time and chance come in as arguments.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Step of the pause between attempts: the n-th failure in a row waits n steps.
 const BACKOFF_STEP: Duration = Duration::from_millis(50);
@@ -47,6 +47,33 @@ impl Bounds {
     }
 }
 
+/// Shortest time over which a rate is told.
+const RATE_WINDOW: Duration = Duration::from_secs(1);
+
+/// How fast a total grows, over the last second or since it was looked at before.
+#[derive(Debug)]
+pub(crate) struct Rate {
+    since: Instant,
+    from: u64,
+    per_second: f64,
+}
+
+impl Rate {
+    pub fn new(now: Instant) -> Self {
+        Self { since: now, from: 0, per_second: 0.0 }
+    }
+
+    /// The rate, with the total as it is `now`.
+    pub fn look(&mut self, now: Instant, total: u64) -> f64 {
+        let elapsed = now.saturating_duration_since(self.since);
+        if elapsed >= RATE_WINDOW {
+            self.per_second = (total - self.from) as f64 / elapsed.as_secs_f64();
+            (self.since, self.from) = (now, total);
+        }
+        self.per_second
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +88,15 @@ mod tests {
             assert_eq!(backoff(failures, max, 1.0), max);
             assert_eq!(backoff(failures, max, 0.0), max / 2);
         }
+    }
+
+    #[test]
+    fn a_rate_is_that_of_the_last_second_and_falls_when_nothing_comes() {
+        let begin = Instant::now();
+        let mut rate = Rate::new(begin);
+        let mut at = |ms, total| rate.look(begin + Duration::from_millis(ms), total);
+        assert_eq!((at(500, 400), at(1000, 1000), at(1500, 9000)), (0.0, 1000.0, 1000.0));
+        assert_eq!((at(3000, 9000), at(4000, 9000)), (4000.0, 0.0));
     }
 
     #[test]

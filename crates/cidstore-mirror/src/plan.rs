@@ -34,6 +34,8 @@ pub(crate) struct Known {
     pub newest_sent: Seq,
     /// The oldest seq in the log; one beyond the newest when it is empty.
     pub log_first: Seq,
+    /// Somebody wants a rebuild.
+    pub rebuild_wanted: bool,
 }
 
 impl Known {
@@ -41,9 +43,12 @@ impl Known {
     /// neither is ahead of what is there; at nothing without an epoch key, since then Redis is new or
     /// has lost its data. The log must reach back to there, else the store has to tell.
     pub fn plan(self) -> Plan {
-        let Self { epoch, cursor, same_history, newest_sent, log_first } = self;
+        let Self { epoch, cursor, same_history, newest_sent, log_first, rebuild_wanted } = self;
         if cursor.rebuild_owed {
             return Plan::Rebuild { why: "an earlier rebuild was not finished" };
+        }
+        if rebuild_wanted {
+            return Plan::Rebuild { why: "somebody asked for it" };
         }
         if epoch.is_some_and(|epoch| epoch > newest_sent) {
             return Plan::Rebuild { why: "Redis knows mutations that the log has lost" };
@@ -72,7 +77,9 @@ mod tests {
 
     fn plan(epoch: Option<Seq>, cursor: Seq, newest_sent: Seq, log_first: Seq) -> Plan {
         let cursor = Position { seq: cursor, rebuild_owed: false };
-        Known { epoch, cursor, same_history: false, newest_sent, log_first }.plan()
+        let known =
+            Known { epoch, cursor, same_history: false, newest_sent, log_first, rebuild_wanted: false };
+        known.plan()
     }
 
     #[test]
@@ -85,8 +92,16 @@ mod tests {
         assert_eq!(plan(None, 9, 20, 1), tail(0, true));
         // Only the connection was lost, or the data with it.
         let cursor = Position { seq: 9, rebuild_owed: false };
-        let known = Known { epoch: Some(7), cursor, same_history: true, newest_sent: 20, log_first: 1 };
+        let known = Known {
+            epoch: Some(7),
+            cursor,
+            same_history: true,
+            newest_sent: 20,
+            log_first: 1,
+            rebuild_wanted: false,
+        };
         assert_eq!(known.plan(), tail(9, false));
+        assert!(matches!(Known { rebuild_wanted: true, ..known }.plan(), Plan::Rebuild { .. }));
         assert_eq!(Known { epoch: None, ..known }.plan(), tail(0, true));
     }
 
@@ -98,8 +113,14 @@ mod tests {
         assert!(rebuilds(plan(Some(3), 3, 20, 5)));
         assert!(rebuilds(plan(Some(21), 20, 20, 1)));
         let cursor = Position { seq: 3, rebuild_owed: true };
-        assert!(rebuilds(
-            Known { epoch: Some(3), cursor, same_history: true, newest_sent: 20, log_first: 1 }.plan()
-        ));
+        let known = Known {
+            epoch: Some(3),
+            cursor,
+            same_history: true,
+            newest_sent: 20,
+            log_first: 1,
+            rebuild_wanted: false,
+        };
+        assert!(rebuilds(known.plan()));
     }
 }

@@ -7,6 +7,7 @@ use crate::feed::FeedEnd;
 use crate::follower::Follower;
 use crate::link::{Link, is_redirection};
 use crate::pace::PIPELINES_IN_FLIGHT_MAX;
+use crate::repair::Repair;
 use crate::state::{State, now};
 use cidstore_types::Seq;
 use redis::{ServerError, Value};
@@ -16,7 +17,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// Least time between two moves of the epoch keys while there is something to move them for.
@@ -46,6 +47,8 @@ struct Sent {
     /// Kept until it is confirmed, since a cluster may ask to send it to another server.
     parts: Arc<[Part]>,
     what: Payload,
+    /// Who is told when it is in Redis.
+    done: Option<oneshot::Sender<Result<(), Failure>>>,
 }
 
 #[derive(Clone, Copy)]
@@ -80,22 +83,21 @@ impl Follower {
         mut chunks: mpsc::Receiver<Result<Chunk, FeedEnd>>,
     ) -> Result<Ended, Failure> {
         let mut under_way: VecDeque<Sent> = VecDeque::new();
-        let mut feed_end = None;
+        let mut end = None;
+        // Nothing of the log beyond it was sent on this connection.
+        let mut newest = self.confirmed;
+        let mut rebuild_wanted = self.state().watch_rebuild_wanted();
         let mut marked = None;
         let mut marked_at = Instant::now();
         let mut tick = tokio::time::interval(EPOCH_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if under_way.is_empty()
-                && let Some(end) = feed_end
+                && let Some(end) = end
             {
-                return match end {
-                    FeedEnd::Complete => Ok(Ended::Complete),
-                    FeedEnd::Gone => Ok(Ended::Replan),
-                    FeedEnd::Failed(failure) => Err(failure),
-                };
+                return end;
             }
-            let room = feed_end.is_none() && under_way.len() < PIPELINES_IN_FLIGHT_MAX;
+            let room = end.is_none() && under_way.len() < PIPELINES_IN_FLIGHT_MAX;
             let waiting = !under_way.is_empty();
             tokio::select! {
                 biased;
@@ -113,7 +115,12 @@ impl Follower {
                 replies = next_replies(&mut under_way), if waiting => {
                     let sent = under_way.pop_front().expect("it is the one that was answered");
                     match self.take_in(&sent, &replies?, link.slots().is_some())? {
-                        Taken::All => {}
+                        Taken::All => {
+                            if let Some(done) = sent.done {
+                                // Who asked for it may have given up meanwhile.
+                                let _ = done.send(Ok(()));
+                            }
+                        }
                         Taken::DataLost => return Ok(Ended::Replan),
                         Taken::SentOn(row) => {
                             if !self.send_after(link, sent, row, &mut under_way).await? {
@@ -127,19 +134,50 @@ impl Follower {
                     }
                     self.note_next(&under_way);
                 }
+                () = async { drop(rebuild_wanted.wait_for(|wanted| *wanted).await) }, if room && self.rebuild.is_none() => {
+                    end = Some(Ok(Ended::Replan));
+                }
+                Some(repair) = self.repairs.recv(), if room => {
+                    under_way.extend(self.repair(link, repair, newest).await);
+                }
                 chunk = chunks.recv(), if room => match chunk {
                     Some(Ok(Chunk { parts, bytes, sets, unlinks, span, .. })) => {
+                        if let Span::Log { last, .. } = span {
+                            newest = last;
+                        }
                         let rows = Payload::Rows { bytes, sets, unlinks, span };
                         under_way.push_back(send(link, parts, rows).await);
                         self.note_next(&under_way);
                     }
-                    Some(Err(end)) => feed_end = Some(end),
+                    Some(Err(why)) => {
+                        end = Some(match why {
+                            FeedEnd::Complete => Ok(Ended::Complete),
+                            FeedEnd::Gone => Ok(Ended::Replan),
+                            FeedEnd::Failed(failure) => Err(failure),
+                        });
+                    }
                     None => {
                         // The daemon is about to stop, or the reading thread died.
                         let what = "the reading of log or store ended without a word";
-                        feed_end = Some(FeedEnd::Failed(Failure::store(what, "see the daemon's messages")));
+                        end = Some(Err(Failure::store(what, "see the daemon's messages")));
                     }
                 },
+            }
+        }
+    }
+
+    /// Sends what the store has of some triples now; `newest` is the last mutation of the log that was sent.
+    async fn repair(&self, link: &Link, repair: Repair, newest: Seq) -> Option<Sent> {
+        let Repair { hashes, done } = repair;
+        match self.repair_chunk(link, &hashes, newest).await {
+            Ok(Chunk { parts, bytes, sets, unlinks, span, .. }) => {
+                let sent = send(link, parts, Payload::Rows { bytes, sets, unlinks, span }).await;
+                Some(Sent { done: Some(done), ..sent })
+            }
+            Err(failure) => {
+                // Who asked for it may have given up meanwhile.
+                let _ = done.send(Err(failure));
+                None
             }
         }
     }
@@ -199,6 +237,7 @@ impl Follower {
                     self.mirror.parts.state.set_rebuilt_rows(rebuild.rows);
                 }
             }
+            Span::Repair => {}
         }
     }
 
@@ -295,15 +334,15 @@ async fn send(link: &Link, parts: Vec<Part>, what: Payload) -> Sent {
     // else is sent): here, so that the order is ours.
     let mut ready = None;
     poll_fn(|cx| {
-        if let Poll::Ready(done) = replies.as_mut().poll(cx) {
-            ready = Some(done);
+        if let Poll::Ready(replied) = replies.as_mut().poll(cx) {
+            ready = Some(replied);
         }
         Poll::Ready(())
     })
     .await;
     match ready {
-        Some(done) => Sent { replies: Box::pin(std::future::ready(done)), parts, what },
-        None => Sent { replies, parts, what },
+        Some(ready) => Sent { replies: Box::pin(std::future::ready(ready)), parts, what, done: None },
+        None => Sent { replies, parts, what, done: None },
     }
 }
 

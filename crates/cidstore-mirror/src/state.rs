@@ -1,12 +1,12 @@
 //! What the mirror does and how far it is, for `/status` and metrics. One line in the log for each
 //! change of state, none per triple.
 
+use crate::endpoint::Address;
 use crate::failure::{Category, Failure};
+use crate::pace::Rate;
+use crate::verify::Verification;
 use cidstore_types::Seq;
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{Relaxed, SeqCst},
-};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -74,8 +74,34 @@ pub struct Counters {
     pub reconnects: u64,
     /// Rebuilds finished.
     pub rebuilds: u64,
+    /// Verifications finished.
+    pub verifications: u64,
+    /// Differences that verifications found, foreign keys included.
+    pub differences: u64,
+    /// Differences that verifications had repaired.
+    pub repaired: u64,
     /// Failures by category, in the order of [`Category::ALL`].
     pub errors: [u64; Category::ALL.len()],
+}
+
+/// A rebuild under way.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rebuilding {
+    /// Seconds since the epoch.
+    pub started_at: f64,
+    /// About how many rows it has to write.
+    pub rows_about: u64,
+}
+
+/// A rebuild that is done.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rebuilt {
+    /// Seconds since the epoch.
+    pub started_at: f64,
+    /// How long it took, interruptions included.
+    pub seconds: f64,
+    /// Rows that it wrote.
+    pub rows: u64,
 }
 
 /// A look at the mirror at one moment.
@@ -85,6 +111,8 @@ pub struct Report {
     pub state: State,
     /// `host:port/db`; empty when no mirror is configured.
     pub target: String,
+    /// The servers that it is, or was last, connected to.
+    pub servers: Vec<String>,
     /// Every mutation up to it is in Redis.
     pub cursor: Seq,
     /// Mutations that Redis misses.
@@ -93,6 +121,14 @@ pub struct Report {
     pub lag_seconds: f64,
     /// Rows that the rebuild under way, or the latest one, has written.
     pub rebuilt_rows: u64,
+    /// The rebuild under way; it may wait for a connection.
+    pub rebuilding: Option<Rebuilding>,
+    /// Somebody asked for a rebuild, and it has not begun yet.
+    pub rebuild_wanted: bool,
+    /// The last rebuild that is done.
+    pub rebuilt: Option<Rebuilt>,
+    /// Triples written or removed a second, of late.
+    pub rate: f64,
     /// The latest failure, also when it is over.
     pub last_error: Option<LastError>,
     /// Totals.
@@ -105,6 +141,7 @@ struct Inner {
     oldest: Option<f64>,
     /// The mirror needs the log from here on; `None` without a mirror.
     retain_from: Option<Seq>,
+    rate: Rate,
     lines: f64,
     lines_at: Instant,
     lines_dropped: u64,
@@ -113,9 +150,12 @@ struct Inner {
 /// The mirror's state, shared with whoever shows it.
 pub struct MirrorState {
     inner: Mutex<Inner>,
-    cursor: AtomicU64,
+    cursor: watch::Sender<Seq>,
     /// How often the cursor went back: whoever reads Redis may then find older values for a while.
     setbacks: AtomicU64,
+    rebuild_wanted: watch::Sender<bool>,
+    /// What compares the store with Redis.
+    pub verification: Verification,
     changes: watch::Sender<State>,
 }
 
@@ -142,10 +182,15 @@ impl MirrorState {
         let report = Report {
             state: State::Off,
             target: String::new(),
+            servers: Vec::new(),
             cursor: 0,
             lag: 0,
             lag_seconds: 0.0,
             rebuilt_rows: 0,
+            rebuilding: None,
+            rebuild_wanted: false,
+            rebuilt: None,
+            rate: 0.0,
             last_error: None,
             counters: Counters::default(),
         };
@@ -153,14 +198,17 @@ impl MirrorState {
             report,
             oldest: None,
             retain_from: None,
+            rate: Rate::new(Instant::now()),
             lines: LINES_AT_ONCE,
             lines_at: Instant::now(),
             lines_dropped: 0,
         };
         Self {
             inner: Mutex::new(inner),
-            cursor: AtomicU64::new(0),
+            cursor: watch::Sender::new(0),
             setbacks: AtomicU64::new(0),
+            rebuild_wanted: watch::Sender::new(false),
+            verification: Verification::default(),
             changes: watch::Sender::new(State::Off),
         }
     }
@@ -173,9 +221,11 @@ impl MirrorState {
     /// Everything at this moment. `log_last` is the newest seq of the log, `now` is in seconds since
     /// the epoch.
     pub fn report(&self, log_last: Seq, now: f64) -> Report {
-        let inner = self.inner();
+        let mut inner = self.inner();
         let mut report = inner.report.clone();
         report.cursor = self.cursor();
+        report.rebuild_wanted = self.rebuild_is_wanted();
+        report.rate = inner.rate_at(Instant::now());
         if report.state != State::Off {
             report.lag = log_last.saturating_sub(report.cursor);
         }
@@ -192,7 +242,14 @@ impl MirrorState {
 
     /// Every mutation up to it is in Redis. It goes back when Redis turns out to have lost data.
     pub fn cursor(&self) -> Seq {
-        self.cursor.load(Relaxed)
+        *self.cursor.borrow()
+    }
+
+    /// Has everything written anew from the store: at once where the mirror is connected, else as soon as it
+    /// is, also after a restart. `false` where a rebuild is under way, or wanted already: that one goes on.
+    pub fn want_rebuild(&self) -> bool {
+        let inner = self.inner();
+        inner.report.rebuilding.is_none() && !self.rebuild_wanted.send_replace(true)
     }
 
     /// Whether Redis has every mutation up to this seq, as far as the mirror knows. What is read of Redis from
@@ -200,7 +257,7 @@ impl MirrorState {
     /// server that answers has an epoch key that says so, too.
     pub fn holds(&self, seq: Seq) -> Option<Held> {
         let setbacks = self.setbacks.load(SeqCst);
-        (self.state() == State::Live && self.cursor.load(SeqCst) >= seq).then_some(Held { setbacks })
+        (self.state() == State::Live && self.cursor() >= seq).then_some(Held { setbacks })
     }
 
     /// Whether nothing older was sent to Redis since.
@@ -229,9 +286,45 @@ impl MirrorState {
 
     /// Goes back before anything is sent again.
     pub(crate) fn set_cursor(&self, seq: Seq) {
-        if self.cursor.swap(seq, SeqCst) > seq {
+        if self.cursor.send_replace(seq) > seq {
             self.setbacks.fetch_add(1, SeqCst);
         }
+    }
+
+    /// Follows the cursor.
+    pub(crate) fn watch_cursor(&self) -> watch::Receiver<Seq> {
+        self.cursor.subscribe()
+    }
+
+    pub(crate) fn set_servers(&self, servers: &[Address]) {
+        self.inner().report.servers = servers.iter().map(ToString::to_string).collect();
+    }
+
+    pub(crate) fn rebuild_is_wanted(&self) -> bool {
+        *self.rebuild_wanted.borrow()
+    }
+
+    pub(crate) fn watch_rebuild_wanted(&self) -> watch::Receiver<bool> {
+        self.rebuild_wanted.subscribe()
+    }
+
+    /// A rebuild begins, of about so many rows.
+    pub(crate) fn rebuild_begins(&self, rows_about: u64) {
+        let mut inner = self.inner();
+        inner.report.rebuilt_rows = 0;
+        inner.report.rebuilding = Some(Rebuilding { started_at: now(), rows_about });
+        self.rebuild_wanted.send_replace(false);
+    }
+
+    /// It is done.
+    pub(crate) fn rebuild_ends(&self) {
+        let report = &mut self.inner().report;
+        report.counters.rebuilds += 1;
+        report.rebuilt = report.rebuilding.take().map(|Rebuilding { started_at, .. }| Rebuilt {
+            started_at,
+            seconds: (now() - started_at).max(0.0),
+            rows: report.rebuilt_rows,
+        });
     }
 
     pub(crate) fn set_oldest(&self, received_at: Option<f64>) {
@@ -239,7 +332,9 @@ impl MirrorState {
     }
 
     pub(crate) fn count(&self, add: impl FnOnce(&mut Counters)) {
-        add(&mut self.inner().report.counters);
+        let mut inner = self.inner();
+        add(&mut inner.report.counters);
+        inner.rate_at(Instant::now());
     }
 
     pub(crate) fn set_rebuilt_rows(&self, rows: u64) {
@@ -316,6 +411,11 @@ impl MirrorState {
 }
 
 impl Inner {
+    fn rate_at(&mut self, now: Instant) -> f64 {
+        let Counters { sets, unlinks, .. } = self.report.counters;
+        self.rate.look(now, sets + unlinks)
+    }
+
     /// Takes one line from the allowance: how many were held back before it, or `None` to hold
     /// back this one, too.
     fn may_log(&mut self) -> Option<u64> {

@@ -8,7 +8,7 @@
 use crate::connect::Connection;
 use crate::failure::Failure;
 use crate::link::{EPOCH_KEYS, Link, Names};
-use crate::source::RebuildSource;
+use crate::source::{self, RebuildSource};
 use cidstore_types::{Cid, Triple, TripleHash};
 use redis::{Pipeline, Value};
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use std::time::Duration;
 /// Keys that one `SCAN` looks at, about.
 const SCAN_COUNT: usize = 1000;
 /// While slots move, the sweep begins anew after so long.
-const UNSETTLED_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const UNSETTLED_PAUSE: Duration = Duration::from_secs(1);
 /// Values read at once to see whose they are: 64 values of at most some 64 KiB.
-const VALUES_AT_ONCE: usize = 64;
+pub(crate) const VALUES_AT_ONCE: usize = 64;
 
 /// How far the sweep is, so that it goes on after a lost connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub(crate) async fn run(
         let shared = shared_with_another_store(link, names, prefix).await?;
         *progress = if shared { Sweep::Done } else { Sweep::At { server: 0, cursor: 0 } };
     }
-    let pattern = format!("{}*", glob_escaped(prefix));
+    let pattern = pattern_of(prefix);
     while let Sweep::At { server, cursor } = *progress {
         let Some(connection) = link.connections().get(server) else {
             *progress = Sweep::Done;
@@ -87,14 +87,22 @@ pub(crate) async fn run(
     Ok(())
 }
 
-async fn scan(server: &Connection, cursor: u64, pattern: &str) -> Result<(u64, Vec<Vec<u8>>), Failure> {
+pub(crate) async fn scan(
+    server: &Connection,
+    cursor: u64,
+    pattern: &str,
+) -> Result<(u64, Vec<Vec<u8>>), Failure> {
     let mut command = redis::cmd("SCAN");
     command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
     let reply = server.run(&command).await?;
     redis::from_redis_value(reply.clone()).map_err(|_| Failure::unexpected_reply("SCAN", &reply))
 }
 
-async fn shared_with_another_store(link: &Link, names: &Names, prefix: &str) -> Result<bool, Failure> {
+pub(crate) async fn shared_with_another_store(
+    link: &Link,
+    names: &Names,
+    prefix: &str,
+) -> Result<bool, Failure> {
     let pattern = format!("{EPOCH_KEYS}*");
     for server in link.connections() {
         let mut cursor = 0;
@@ -115,27 +123,19 @@ async fn shared_with_another_store(link: &Link, names: &Names, prefix: &str) -> 
 }
 
 /// Those of the keys whose triple the store does not have.
-async fn absent(
+pub(crate) async fn absent(
     source: &Arc<dyn RebuildSource>,
     keys: Vec<(Vec<u8>, TripleHash)>,
 ) -> Result<Vec<(Vec<u8>, TripleHash)>, Failure> {
     if keys.is_empty() {
         return Ok(keys);
     }
-    let source = Arc::clone(source);
-    let looked_up = tokio::task::spawn_blocking(move || {
+    source::ask(source, move |source| {
         let hashes: Vec<_> = keys.iter().map(|(_, hash)| *hash).collect();
         let held = source.holds(&hashes)?;
-        Ok::<_, crate::source::SourceError>(
-            keys.into_iter().zip(held).filter(|(_, held)| !held).map(|(key, _)| key).collect(),
-        )
-    });
-    let failed = |what: String| Failure::store(what, "see the daemon's messages about its store");
-    match looked_up.await {
-        Ok(Ok(keys)) => Ok(keys),
-        Ok(Err(e)) => Err(failed(format!("cannot look up triples in the store: {e}"))),
-        Err(e) => Err(failed(format!("looking up triples in the store ended badly: {e}"))),
-    }
+        Ok(keys.into_iter().zip(held).filter(|(_, held)| !held).map(|(key, _)| key).collect())
+    })
+    .await
 }
 
 /// Removes those keys whose value is a triple of that hash; returns how many. A command for each key: keys
@@ -172,18 +172,23 @@ async fn remove_own(server: &Connection, keys: &[(Vec<u8>, TripleHash)]) -> Resu
     Ok(count)
 }
 
-fn hash_of_key(key: &[u8], prefix: &str) -> Option<TripleHash> {
+pub(crate) fn hash_of_key(key: &[u8], prefix: &str) -> Option<TripleHash> {
     let hex = std::str::from_utf8(key.strip_prefix(prefix.as_bytes())?).ok()?;
     TripleHash::parse(hex).filter(|hash| hash.to_hex() == hex)
 }
 
-fn triple_of_json(text: &[u8]) -> Option<Triple> {
+pub(crate) fn triple_of_json(text: &[u8]) -> Option<Triple> {
     let json: serde_json::Value = serde_json::from_slice(text).ok()?;
     let cid = |part: &str| {
         let lane = |name: &str| json.get(part)?.get(name)?.as_u64();
         Some(Cid::from_lanes([lane("high")?, lane("high_mid")?, lane("low_mid")?, lane("low")?]))
     };
     Some(Triple::new(cid("subject")?, cid("predicate")?, cid("object")?))
+}
+
+/// The pattern of `SCAN` for the keys of that prefix.
+pub(crate) fn pattern_of(prefix: &str) -> String {
+    format!("{}*", glob_escaped(prefix))
 }
 
 /// A prefix as a pattern of `SCAN` that matches only itself.

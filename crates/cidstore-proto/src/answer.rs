@@ -25,7 +25,7 @@ pub enum ReplyKind {
     Triples,
     /// To `changes`.
     Changes,
-    /// To `stats`, `metrics` and `compact`.
+    /// To `stats`, `metrics`, `compact` and `mirror`.
     Map,
     /// To `checkpoint`.
     Sealed,
@@ -45,7 +45,7 @@ impl Command {
             Self::Get { .. } => ReplyKind::Triple,
             Self::GetMany { .. } => ReplyKind::Triples,
             Self::Changes { .. } => ReplyKind::Changes,
-            Self::Stats | Self::Metrics | Self::Compact { .. } => ReplyKind::Map,
+            Self::Stats | Self::Metrics | Self::Compact { .. } | Self::Mirror { .. } => ReplyKind::Map,
             Self::Checkpoint => ReplyKind::Sealed,
         }
     }

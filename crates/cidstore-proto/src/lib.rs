@@ -33,5 +33,5 @@ pub use limits::{
 pub use names::COMMANDS;
 pub use notification::{Notification, announcements};
 pub use reply::{ChangeEntry, Reply};
-pub use request::{Command, CompactAction, Format, MutateKind, Request, RequestId};
+pub use request::{Command, CompactAction, Format, MirrorAction, MutateKind, Request, RequestId};
 pub use write::{encode_notification, encode_reply, encode_request};

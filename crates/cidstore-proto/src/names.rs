@@ -17,10 +17,11 @@ pub(crate) enum CommandName {
     Metrics,
     Checkpoint,
     Compact,
+    Mirror,
 }
 
 /// The names of all commands on the wire, where letter case does not matter.
-pub const COMMANDS: [&str; 14] = [
+pub const COMMANDS: [&str; 15] = [
     "ping",
     "insert",
     "batch_insert",
@@ -35,11 +36,12 @@ pub const COMMANDS: [&str; 14] = [
     "metrics",
     "checkpoint",
     "compact",
+    "mirror",
 ];
 
 impl CommandName {
     /// In the order of [`COMMANDS`].
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Ping,
         Self::Insert,
         Self::BatchInsert,
@@ -54,6 +56,7 @@ impl CommandName {
         Self::Metrics,
         Self::Checkpoint,
         Self::Compact,
+        Self::Mirror,
     ];
 
     pub fn parse(name: &str) -> Option<Self> {

@@ -80,7 +80,7 @@ pub enum Reply<'a> {
         /// How to write the CIDs. [`Format::Packed`] is written as [`Format::Bin`].
         format: Format,
     },
-    /// To `stats`, `metrics` and `compact`: the fields of the reply beside `version` and `request_id`.
+    /// To `stats`, `metrics`, `compact` and `mirror`: the fields of the reply beside `version` and `request_id`.
     Map(&'a Map<String, Value>),
     /// To `checkpoint`.
     Sealed {

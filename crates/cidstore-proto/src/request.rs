@@ -107,6 +107,45 @@ pub enum Command {
         /// What is wanted.
         action: CompactAction,
     },
+    /// How the mirror is, and what it is to do. [`crate::Reply::Map`].
+    Mirror {
+        /// What is wanted.
+        action: MirrorAction,
+    },
+}
+
+/// What is wanted of the mirror.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum MirrorAction {
+    /// To know how it is.
+    #[default]
+    Status,
+    /// That it writes everything anew.
+    Rebuild,
+    /// That store and Redis are compared.
+    Verify {
+        /// About so many triples and keys, 1 or more; `None` for all.
+        sample: Option<u64>,
+        /// Whether what differs is written anew.
+        repair: bool,
+    },
+    /// That the comparison under way does not go on.
+    Cancel,
+}
+
+impl MirrorAction {
+    /// The names of all of them on the wire.
+    pub const NAMES: [&str; 4] = ["status", "rebuild", "verify", "cancel"];
+
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Rebuild => "rebuild",
+            Self::Verify { .. } => "verify",
+            Self::Cancel => "cancel",
+        }
+    }
 }
 
 /// What is wanted of the merging of run files.

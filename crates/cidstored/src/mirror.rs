@@ -1,11 +1,15 @@
-//! The mirror's place in the daemon: its settings, and the store as it sees it.
+//! The mirror's place in the daemon: its settings, the store as it sees it, and what is asked of it.
+
+mod asked;
+
+pub use asked::act;
 
 use crate::config::{Config, RedisProtocol};
 use crate::shared::Shared;
 use cidstore_disk::Disk;
 use cidstore_engine::{Looked, Page, Reader, Snapshot};
 use cidstore_mirror::{
-    ConfigError, Mirror, MirrorConfig, OpenError, Parts, Protocol, Reader as RedisReader, RebuildPage,
+    ConfigError, Found, Mirror, MirrorConfig, OpenError, Parts, Protocol, Reader as RedisReader, RebuildPage,
     RebuildSource, Secret, SourceError,
 };
 use cidstore_types::{Pattern, Triple, TripleHash};
@@ -38,6 +42,22 @@ impl RebuildSource for Source {
             Ok(snapshot.get(hash)?.is_some())
         };
         hashes.iter().map(holds).collect()
+    }
+
+    fn get(&self, hashes: &[TripleHash]) -> Result<Found, SourceError> {
+        let snapshot = self.reader.snapshot();
+        let record = |hash: &TripleHash| {
+            self.shared.touched.by_hash(snapshot.runs_len());
+            snapshot.get(hash)
+        };
+        let records = hashes.iter().map(record).collect::<Result<_, _>>()?;
+        Ok(Found { records, as_of: snapshot.as_of() })
+    }
+
+    fn rows_about(&self) -> u64 {
+        let stats = self.reader.stats();
+        // Each tombstone hides a row.
+        (stats.memory_rows + stats.file_rows).saturating_sub(2 * stats.tombstones) as u64
     }
 }
 

@@ -317,7 +317,7 @@ impl Req {
                 self.shared.sealing.ring();
                 Ok(())
             }
-            Command::Compact { .. } if self.shared.stop.is_wanted() => {
+            Command::Compact { .. } | Command::Mirror { .. } if self.shared.stop.is_wanted() => {
                 self.refuse(&to, ErrorCode::Unavailable, service::OVER)
             }
             Command::Compact { action } => {
@@ -325,6 +325,12 @@ impl Req {
                 buffer.clear();
                 self.service.compact(&to, action, &mut buffer);
                 self.reply(&to, buffer, false)
+            }
+            Command::Mirror { action } => {
+                let mut buffer = std::mem::take(&mut self.buffer);
+                buffer.clear();
+                let refused = self.service.mirror(&to, action, &mut buffer);
+                self.reply(&to, buffer, refused)
             }
             command => {
                 let snapshot = self.shared.engine().reader.snapshot();

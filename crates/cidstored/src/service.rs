@@ -8,6 +8,7 @@ mod page;
 
 use crate::compaction::Sizes;
 use crate::config::Config;
+use crate::mirror;
 use crate::reading;
 use crate::req::{Addressee, Ticket};
 use crate::shared::{Shared, now};
@@ -16,8 +17,8 @@ use cidstore_engine::{
     Change, GoOn, Looked, Outcome, Page, QueryError, Snapshot, StoreError, UnreadablePage, changes_until,
 };
 use cidstore_proto::{
-    ChangeEntry, Command, CompactAction, ErrorCode, Format, Limits, MutateKind, Rejection, Reply, Request,
-    RequestId, decode_request, encode_reply, find_request_id,
+    ChangeEntry, Command, CompactAction, ErrorCode, Format, Limits, MirrorAction, MutateKind, Rejection,
+    Reply, Request, RequestId, decode_request, encode_reply, find_request_id,
 };
 use cidstore_types::{Mutation, Pattern, Seq, TripleHash};
 use cidstore_wal::WalError;
@@ -193,7 +194,10 @@ impl Service {
             Command::Changes { since, limit, format } => self.changes(*since, *limit, *format),
             Command::Stats => Read::Map(counters::stats(&self.shared)),
             Command::Metrics => Read::Map(counters::metrics(&self.shared)),
-            Command::Mutate { .. } | Command::Checkpoint | Command::Compact { .. } => {
+            Command::Mutate { .. }
+            | Command::Checkpoint
+            | Command::Compact { .. }
+            | Command::Mirror { .. } => {
                 // The caller sends these elsewhere.
                 Read::Refused(ErrorCode::Internal, "this command is no read".into())
             }
@@ -244,6 +248,25 @@ impl Service {
             }
         }
         Some(Read::Triples { triples, as_of: snapshot.as_of() })
+    }
+
+    /// Tells the mirror what is wanted of it, and encodes how it is; returns whether that is an error.
+    pub fn mirror(&self, to: &Addressee, action: MirrorAction, out: &mut Vec<u8>) -> bool {
+        let shared = &self.shared;
+        if action != MirrorAction::Status {
+            tracing::info!(?action, "mirror");
+        }
+        match mirror::act(&shared.mirror, action, shared.engine().log.last_seq(), now()) {
+            Ok(mut map) => {
+                map.insert("status".into(), "ok".into());
+                encode_reply(&Reply::Map(&map), to.encoding, to.request_id.as_ref(), out);
+                false
+            }
+            Err(is_off) => {
+                error(to, ErrorCode::NotFound, is_off, out);
+                true
+            }
+        }
     }
 
     fn room(&self) -> Room {

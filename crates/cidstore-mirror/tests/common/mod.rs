@@ -8,7 +8,7 @@ pub mod server;
 
 use cidstore_disk::RealDisk;
 use cidstore_mirror::{
-    Mirror, MirrorConfig, MirrorState, Parts, RebuildPage, RebuildSource, Report, SourceError, State,
+    Found, Mirror, MirrorConfig, MirrorState, Parts, RebuildPage, RebuildSource, Report, SourceError, State,
 };
 use cidstore_types::{Batch, Cid, Op, Seq, Triple, TripleHash, TripleRecord};
 use cidstore_wal::{Options, Wal};
@@ -28,6 +28,7 @@ pub const STORE_ID: [u8; 16] = *b"mirror-test-0001";
 #[derive(Default)]
 pub struct Model {
     rows: BTreeMap<Triple, TripleRecord>,
+    triples: BTreeMap<TripleHash, Triple>,
     as_of: Seq,
 }
 
@@ -43,7 +44,17 @@ impl RebuildSource for ModelSource {
 
     fn holds(&self, hashes: &[TripleHash]) -> Result<Vec<bool>, SourceError> {
         let model = self.0.lock().unwrap();
-        Ok(hashes.iter().map(|hash| model.rows.keys().any(|triple| triple.hash() == *hash)).collect())
+        Ok(hashes.iter().map(|hash| model.triples.contains_key(hash)).collect())
+    }
+
+    fn get(&self, hashes: &[TripleHash]) -> Result<Found, SourceError> {
+        let model = self.0.lock().unwrap();
+        let record = |hash| model.rows.get(model.triples.get(hash)?).cloned();
+        Ok(Found { records: hashes.iter().map(record).collect(), as_of: model.as_of })
+    }
+
+    fn rows_about(&self) -> u64 {
+        self.0.lock().unwrap().rows.len() as u64
     }
 }
 
@@ -158,9 +169,11 @@ impl Rig {
                     Op::Insert => {
                         let record = TripleRecord::new(row.triple, row.created_at, row.metadata);
                         model.rows.insert(row.triple, record);
+                        model.triples.insert(row.triple.hash(), row.triple);
                     }
                     Op::Delete => {
                         model.rows.remove(&row.triple);
+                        model.triples.remove(&row.triple.hash());
                     }
                 }
             }

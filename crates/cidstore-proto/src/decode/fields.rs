@@ -55,6 +55,8 @@ fields! {
     Since = "since",
     Action = "action",
     BytesPerSecond = "bytes_per_second",
+    Sample = "sample",
+    Repair = "repair",
 }
 
 impl Field {

@@ -12,8 +12,8 @@ mod values;
 
 use crate::names::CommandName;
 use crate::{
-    Command, CompactAction, Encoding, Format, GET_HASHES_MAX, Limits, MutateKind, QUERY_LIMIT_DEFAULT,
-    REQUEST_ID_BYTES_MAX, Rejection, Request, RequestId,
+    Command, CompactAction, Encoding, Format, GET_HASHES_MAX, Limits, MirrorAction, MutateKind,
+    QUERY_LIMIT_DEFAULT, REQUEST_ID_BYTES_MAX, Rejection, Request, RequestId,
 };
 use cidstore_types::{Batch, Cid, Mutation, Op, Pattern, Triple, TripleHash};
 use fault::{Fallible, Fault, Within, excerpt};
@@ -143,6 +143,7 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
             CommandName::Metrics => Ok(Command::Metrics),
             CommandName::Checkpoint => Ok(Command::Checkpoint),
             CommandName::Compact => Ok(Command::Compact { action: self.compact_action()? }),
+            CommandName::Mirror => Ok(Command::Mirror { action: self.mirror_action()? }),
         }
     }
 
@@ -288,11 +289,7 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
     }
 
     fn query(&self) -> Fallible<Command> {
-        let metadata = match self.fields.token(Field::Metadata)? {
-            None => false,
-            Some(Token::Bool(metadata)) => metadata,
-            Some(other) => return Err(other.unexpected("true or false").field(Field::Metadata.name())),
-        };
+        let metadata = self.flag(Field::Metadata)?;
         Ok(Command::Query {
             pattern: self.pattern("query")?,
             limit: self.limit(QUERY_LIMIT_DEFAULT)?,
@@ -319,25 +316,54 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
         Ok(Command::Changes { since, limit: self.limit(QUERY_LIMIT_DEFAULT)?, format })
     }
 
-    fn compact_action(&self) -> Fallible<CompactAction> {
-        let unknown = |token: Token<'_>| {
-            let names = CompactAction::NAMES.join(", ");
-            token.unexpected(&format!("one of {names}")).field(Field::Action.name())
-        };
+    /// The action, which is one of these; the first of them where it is absent.
+    fn action<const N: usize>(&self, names: [&'static str; N]) -> Fallible<&'static str> {
         let name = match self.fields.token(Field::Action)? {
-            None => return Ok(CompactAction::Status),
+            None => return Ok(names[0]),
             Some(Token::Str(name)) => name,
-            Some(other) => return Err(unknown(other)),
+            Some(other) => return Err(unknown_action(other, &names)),
         };
-        Ok(match &*name.to_ascii_lowercase() {
-            "status" => CompactAction::Status,
+        let known = names.into_iter().find(|known| known.eq_ignore_ascii_case(&name));
+        known.ok_or_else(|| unknown_action(Token::Str(name), &names))
+    }
+
+    fn compact_action(&self) -> Fallible<CompactAction> {
+        Ok(match self.action(CompactAction::NAMES)? {
             "start" => CompactAction::Start,
             "cancel" => CompactAction::Cancel,
             "pause" => CompactAction::Pause,
             "resume" => CompactAction::Resume,
             "rate" => CompactAction::Rate(self.bytes_per_second()?),
-            _ => return Err(unknown(Token::Str(name))),
+            _ => CompactAction::Status,
         })
+    }
+
+    fn mirror_action(&self) -> Fallible<MirrorAction> {
+        Ok(match self.action(MirrorAction::NAMES)? {
+            "rebuild" => MirrorAction::Rebuild,
+            "verify" => {
+                let sample = match self.fields.token(Field::Sample)? {
+                    None => None,
+                    Some(Token::Uint(sample @ 1..)) => Some(sample),
+                    Some(other) => {
+                        let expected = "a number of triples, 1 or more";
+                        return Err(other.unexpected(expected).field(Field::Sample.name()));
+                    }
+                };
+                MirrorAction::Verify { sample, repair: self.flag(Field::Repair)? }
+            }
+            "cancel" => MirrorAction::Cancel,
+            _ => MirrorAction::Status,
+        })
+    }
+
+    /// False where it is absent.
+    fn flag(&self, field: Field) -> Fallible<bool> {
+        match self.fields.token(field)? {
+            None => Ok(false),
+            Some(Token::Bool(set)) => Ok(set),
+            Some(other) => Err(other.unexpected("true or false").field(field.name())),
+        }
     }
 
     fn bytes_per_second(&self) -> Fallible<u64> {
@@ -436,4 +462,8 @@ fn hashes<'a, S: Source<'a>>(src: &mut S) -> Fallible<Vec<TripleHash>> {
         hashes.push(src.token().and_then(hash).index(hashes.len())?);
     }
     Ok(hashes)
+}
+
+fn unknown_action(found: Token<'_>, names: &[&str]) -> Fault {
+    found.unexpected(&format!("one of {}", names.join(", "))).field(Field::Action.name())
 }

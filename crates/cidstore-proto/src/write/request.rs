@@ -2,7 +2,7 @@
 
 use super::reply::{cid, metadata_fields, metadata_len};
 use super::writer::Writer;
-use crate::{Command, CompactAction, Encoding, Format, MutateKind, RequestId};
+use crate::{Command, CompactAction, Encoding, Format, MirrorAction, MutateKind, RequestId};
 use cidstore_types::{Batch, Cid, Metadata, Mutation, Pattern, Triple};
 
 /// Appends a request to `out`. `form` is how CIDs are written: [`Format::E`] as text,
@@ -28,6 +28,22 @@ pub fn encode_request(
             to.to.str(action.name());
             if let CompactAction::Rate(bytes) = action {
                 to.number("bytes_per_second", *bytes);
+            }
+        }
+        Command::Mirror { action } => {
+            let (sample, repair) = match action {
+                MirrorAction::Verify { sample, repair } => (*sample, *repair),
+                _ => (None, false),
+            };
+            to.head("mirror", 1 + usize::from(sample.is_some()) + usize::from(repair));
+            to.to.key("action");
+            to.to.str(action.name());
+            if let Some(sample) = sample {
+                to.number("sample", sample);
+            }
+            if repair {
+                to.to.key("repair");
+                to.to.bool(true);
             }
         }
         Command::Mutate { mutation, kind } => to.mutate(mutation, *kind),

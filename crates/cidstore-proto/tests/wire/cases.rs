@@ -2,8 +2,8 @@
 
 use crate::meaning;
 use cidstore_proto::{
-    ChangeEntry, Command, CompactAction, Encoding, ErrorCode, Format, Limits, MutateKind, Notification,
-    Reply, ReplyKind, Request, RequestId, decode_notification, decode_reply, decode_request,
+    ChangeEntry, Command, CompactAction, Encoding, ErrorCode, Format, Limits, MirrorAction, MutateKind,
+    Notification, Reply, ReplyKind, Request, RequestId, decode_notification, decode_reply, decode_request,
     encode_notification, encode_reply, encode_request,
 };
 use cidstore_types::{Batch, Cid, Metadata, Mutation, Op, Pattern, Triple, TripleRecord};
@@ -40,6 +40,7 @@ fn commands() -> Vec<(&'static str, Command)> {
         mutation: Mutation::DeleteMatching { pattern, received_at: 0.0 },
         kind: MutateKind::Delete,
     };
+    let verify = |sample, repair| Command::Mirror { action: MirrorAction::Verify { sample, repair } };
     let (s, p, o) = (Some(triple(1).s()), Some(triple(1).p()), Some(triple(1).o()));
     let query = |pattern, limit, cursor, format, metadata| Command::Query {
         pattern,
@@ -79,6 +80,11 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("compact", Command::Compact { action: CompactAction::Start }),
         ("compact at a rate", Command::Compact { action: CompactAction::Rate(50 << 20) }),
         ("compact cancel", Command::Compact { action: CompactAction::Cancel }),
+        ("mirror", Command::Mirror { action: MirrorAction::Status }),
+        ("mirror rebuild", Command::Mirror { action: MirrorAction::Rebuild }),
+        ("mirror verify", verify(None, false)),
+        ("mirror verify some and repair", verify(Some(1000), true)),
+        ("mirror cancel", Command::Mirror { action: MirrorAction::Cancel }),
     ]
 }
 
@@ -103,6 +109,10 @@ fn bad() -> Vec<(&'static str, Vec<u8>)> {
         ("compact at a negative rate", r#"{"command":"compact","action":"rate","bytes_per_second":-1}"#),
         ("get of one and of several", r#"{"command":"get","triple_hash":"00","triple_hashes":[]}"#),
         ("get of what is no hash", r#"{"command":"get","triple_hashes":["00"],"request_id":1}"#),
+        ("mirror with another action", r#"{"command":"mirror","action":"repair","request_id":3}"#),
+        ("mirror verify none", r#"{"command":"mirror","action":"verify","sample":0}"#),
+        ("mirror verify half a triple", r#"{"command":"mirror","action":"verify","sample":0.5}"#),
+        ("mirror verify and repair a number", r#"{"command":"mirror","action":"verify","repair":1}"#),
         ("bytes in JSON", r#"{"command":"query","format":"packed"}"#),
         ("truncated", r#"{"command":"ping","x":[1,2"#),
         ("something behind the end", r#"{"command":"ping"} x"#),

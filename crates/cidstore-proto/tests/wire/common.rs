@@ -1,6 +1,6 @@
 //! Arbitrary requests, replies and notifications.
 
-use cidstore_proto::{Command, CompactAction, Format, MutateKind, RequestId};
+use cidstore_proto::{Command, CompactAction, Format, MirrorAction, MutateKind, RequestId};
 use cidstore_types::{Batch, Cid, Metadata, Mutation, Op, Pattern, Triple, TripleHash};
 use proptest::collection::vec;
 use proptest::option;
@@ -98,6 +98,15 @@ fn compact_actions() -> impl Strategy<Value = CompactAction> {
     prop_oneof![prop::sample::select(named.to_vec()), any::<u64>().prop_map(CompactAction::Rate)]
 }
 
+fn mirror_actions() -> impl Strategy<Value = MirrorAction> {
+    let named = [MirrorAction::Status, MirrorAction::Rebuild, MirrorAction::Cancel];
+    prop_oneof![
+        prop::sample::select(named.to_vec()),
+        (option::of(1..=u64::MAX), any::<bool>())
+            .prop_map(|(sample, repair)| MirrorAction::Verify { sample, repair })
+    ]
+}
+
 /// Any command, with a form that it can be written in by the encoding.
 pub fn commands(json: bool) -> impl Strategy<Value = Command> {
     let formats = Format::ALL.map(|(_, format)| format).into_iter();
@@ -110,6 +119,7 @@ pub fn commands(json: bool) -> impl Strategy<Value = Command> {
         Just(Command::Metrics),
         Just(Command::Checkpoint),
         compact_actions().prop_map(|action| Command::Compact { action }),
+        mirror_actions().prop_map(|action| Command::Mirror { action }),
         rows().prop_map(|row| Command::Mutate {
             mutation: batch(Op::Insert, vec![row]),
             kind: MutateKind::Insert

@@ -2,8 +2,8 @@
 //! 96 bytes, other bytes as hex digits. `proto/verify.py` makes the same of the same bytes.
 
 use cidstore_proto::{
-    Announced, Answer, Answered, Command, CompactAction, ErrorCode, Facts, MutateKind, Rejection, ReplyKind,
-    Request, RequestId,
+    Announced, Answer, Answered, Command, CompactAction, ErrorCode, Facts, MirrorAction, MutateKind,
+    Rejection, ReplyKind, Request, RequestId,
 };
 use cidstore_types::{Batch, Cid, Metadata, Mutation, Op, Pattern, Triple, TripleHash};
 use serde_json::{Map, Value, json};
@@ -114,6 +114,10 @@ pub fn request(request: &Request) -> Value {
             ("compact", json!({"action": "rate", "bytes_per_second": bytes}))
         }
         Command::Compact { action } => ("compact", json!({ "action": action.name() })),
+        Command::Mirror { action: MirrorAction::Verify { sample, repair } } => {
+            ("mirror", json!({"action": "verify", "sample": sample, "repair": repair}))
+        }
+        Command::Mirror { action } => ("mirror", json!({ "action": action.name() })),
     };
     merge(&mut fields, json!({"command": name, "request_id": request_id(request.request_id.as_ref())}));
     fields

@@ -102,6 +102,26 @@ pub fn gauges(shared: &Shared) -> Vec<Gauge> {
         push("mirror_unlinks_total", "UNLINK commands confirmed.", counters.unlinks as f64, true);
         push("mirror_connects_total", "Connections made to Redis.", counters.connects as f64, true);
         push("mirror_rebuilds_total", "Rebuilds of Redis.", counters.rebuilds as f64, true);
+        push("mirror_rows_per_second", "Triples written or removed a second, of late.", mirror.rate, false);
+        push("mirror_bytes_total", "Bytes of confirmed commands, about.", counters.bytes as f64, true);
+        push(
+            "mirror_reconnects_total",
+            "Connections made after the first.",
+            counters.reconnects as f64,
+            true,
+        );
+        let verifying = f64::from(u8::from(shared.mirror.verification.is_running()));
+        push("mirror_verifying", "1 while store and Redis are compared.", verifying, false);
+        let verified = counters.verifications as f64;
+        push("mirror_verifications_total", "Comparisons of store and Redis, finished.", verified, true);
+        let differences = counters.differences as f64;
+        push(
+            "mirror_differences_total",
+            "Differences that these found, foreign keys too.",
+            differences,
+            true,
+        );
+        push("mirror_repaired_total", "Of these, those that were repaired.", counters.repaired as f64, true);
         let errors = counters.errors.iter().sum::<u64>() as f64;
         push("mirror_errors_total", "Failures of the mirror.", errors, true);
     }
