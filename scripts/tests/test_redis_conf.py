@@ -202,6 +202,44 @@ def test_the_python_of_the_document_runs(make_daemon, make_client, redis_server)
     assert said() == "100 triples, 10 of the first 10 still there"
 
 
+def code_of_the_document(name, port):
+    document = (ROOT / "docs" / "redis.md").read_text()
+    code = re.search(rf"<!-- {name}:begin -->\n```python\n(.*?)```\n<!-- {name}:end -->", document, re.S).group(1)
+    assert code.count("port=6379") == 1
+    return code.replace("port=6379", f"port={port}")
+
+
+@pytest.mark.parametrize("value", ["json", "hash", "messagepack"])
+def test_the_python_of_the_document_reads_every_form(make_daemon, make_client, redis_server, value):
+    settings = {"CIDSTORE_REDIS_VALUE": value, "CIDSTORE_REDIS_SETS": "both", "CIDSTORE_REDIS_TTL": "1000"}
+    client = make_client(make_daemon(env={**redis_server.env, **settings}))
+    fill(client, 1)
+    code = code_of_the_document("redis-forms", redis_server.port)
+
+    def printed():
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return [line.split(" ", 1) for line in done.stdout.splitlines()]
+
+    wait_until(lambda: len(printed()) == 100, "Redis has what the store has")
+    for ttl, record in printed():
+        record = json.loads(record)
+        assert 0 < int(ttl) <= 1000
+        assert {"subject", "predicate", "object", "provenance", "schema_version", "created_at"} <= set(record)
+
+
+def test_the_python_of_the_document_follows_the_stream(make_daemon, make_client, redis_server):
+    client = make_client(make_daemon(env={**redis_server.env, "CIDSTORE_REDIS_EVENTS": "stream"}))
+    fill(client, 1)
+    with redis_server.client() as connection:
+        wait_until(lambda: connection.xlen("cidstore:events") == 300, "Redis has all entries")
+    code = code_of_the_document("redis-events", redis_server.port)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    seqs = [int(line.split()[0]) for line in done.stdout.splitlines()]
+    assert seqs == list(range(1, 301))
+
+
 def test_the_links_of_the_document_lead_somewhere():
     document = (ROOT / "docs" / "redis.md").read_text()
     headings = {re.sub(r"[^a-z0-9 -]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in document.splitlines() if line.startswith("#")}

@@ -1,6 +1,7 @@
 //! What goes out together, and where it came from.
 
 use crate::encode::Encoder;
+use crate::events::{Announcement, Announcer};
 use crate::pace::{Bounds, PIPELINE_BYTES_MAX, PIPELINE_COMMANDS_MAX};
 use crate::slots::SlotMap;
 use cidstore_types::{Op, Row, Seq, Triple, TripleHash, TripleRecord};
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// Where the rows of a chunk came from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Span {
-    /// The log: rows `first..=last`, one command each, in order.
+    /// The log: rows `first..=last`, in order.
     Log {
         first: Seq,
         last: Seq,
@@ -31,7 +32,7 @@ pub(crate) struct Part {
     /// The place of the server among those that the mirror is connected to.
     pub server: usize,
     pub pipeline: Pipeline,
-    /// Of each command, which row of the chunk it is for; they ascend.
+    /// Of each command, which row of the chunk it is for; of those that announce several, the first.
     pub rows: Vec<u32>,
 }
 
@@ -83,6 +84,7 @@ impl SharedBounds {
 /// Fills chunks.
 pub(crate) struct Filler {
     encoder: Encoder,
+    announcer: Option<Announcer>,
     shared: SharedBounds,
     bounds: Bounds,
     /// Which server has which key; `None`: the only one.
@@ -91,52 +93,82 @@ pub(crate) struct Filler {
 }
 
 impl Filler {
-    pub fn new(prefix: &str, slots: Option<Arc<SlotMap>>, shared: SharedBounds) -> Self {
+    /// `announcer`: what tells of the rows of the log.
+    pub fn new(
+        encoder: Encoder,
+        announcer: Option<Announcer>,
+        slots: Option<Arc<SlotMap>>,
+        shared: SharedBounds,
+    ) -> Self {
         let bounds = shared.get();
-        Self { encoder: Encoder::new(prefix), shared, bounds, slots, chunk: None }
+        Self { encoder, announcer, shared, bounds, slots, chunk: None }
     }
 
     /// Adds a row of the log.
     pub fn log_row(&mut self, seq: Seq, op: Op, row: &Row<'_>, received: f64) {
-        let (command, bytes) = self.encoder.row(op, row);
+        let metadata = row.metadata.filter(|_| op == Op::Insert);
+        let record = TripleRecord::new(row.triple, row.created_at, metadata);
+        let hash = row.triple.hash();
         let span = Span::Log { first: seq, last: seq, first_received: received, last_received: received };
-        let chunk = self.add(command, bytes, op, span);
+        let chunk = self.add(Some(&record), &hash, op, span);
         if let Span::Log { last, last_received, .. } = &mut chunk.span {
             (*last, *last_received) = (seq, received);
         }
+        let at = chunk.rows - 1;
+        let announcement =
+            self.announcer.as_mut().and_then(|announcer| announcer.row(at, seq, op, row.triple, &hash));
+        self.announce(announcement);
     }
 
     /// Adds a triple of the store. Returns about how many bytes it is.
     pub fn record(&mut self, record: &TripleRecord) -> usize {
-        let (command, bytes) = self.encoder.record(record, &record.triple.hash());
         let span = Span::Store { last: record.triple };
-        self.add(command, bytes, Op::Insert, span).span = span;
-        bytes
+        let before = self.chunk.as_ref().map_or(0, |chunk| chunk.bytes);
+        let chunk = self.add(Some(record), &record.triple.hash(), Op::Insert, span);
+        chunk.span = span;
+        chunk.bytes - before
     }
 
     /// Adds a triple as the store has it, or that it has none.
     pub fn repair(&mut self, hash: &TripleHash, record: Option<&TripleRecord>) {
-        let ((command, bytes), op) = match record {
-            Some(record) => (self.encoder.record(record, hash), Op::Insert),
-            None => (self.encoder.unlink(hash), Op::Delete),
-        };
-        self.add(command, bytes, op, Span::Repair);
+        let op = if record.is_some() { Op::Insert } else { Op::Delete };
+        self.add(record, hash, op, Span::Repair);
     }
 
-    fn add(&mut self, command: Cmd, bytes: usize, op: Op, span: Span) -> &mut Chunk {
-        let server = self.slots.as_ref().map_or(0, |slots| slots.node_of(self.encoder.key()));
-        let chunk = self.chunk.get_or_insert_with(|| {
-            self.bounds = self.shared.get();
+    /// `record`: `None` where nothing is known of a triple that is to be gone but its hash.
+    fn add(&mut self, record: Option<&TripleRecord>, hash: &TripleHash, op: Op, span: Span) -> &mut Chunk {
+        let Self { encoder, shared, bounds, slots, chunk, .. } = self;
+        let chunk = chunk.get_or_insert_with(|| {
+            *bounds = shared.get();
             Chunk { parts: Vec::new(), rows: 0, bytes: 0, sets: 0, unlinks: 0, span }
         });
-        Part::of(&mut chunk.parts, server).add(chunk.rows, command);
+        let mut to = |key: &[u8], command: Cmd, bytes: usize| {
+            let server = slots.as_ref().map_or(0, |slots| slots.node_of(key));
+            Part::of(&mut chunk.parts, server).add(chunk.rows, command);
+            chunk.bytes += bytes;
+        };
+        match record {
+            Some(record) => encoder.row(op, record, hash, &mut to),
+            None => encoder.unlink(hash, &mut to),
+        }
         chunk.rows += 1;
-        chunk.bytes += bytes;
         match op {
             Op::Insert => chunk.sets += 1,
             Op::Delete => chunk.unlinks += 1,
         }
         chunk
+    }
+
+    /// Behind the commands of the rows that it tells of.
+    fn announce(&mut self, announcement: Option<Announcement>) {
+        let (Some(announcement), Some(chunk), Some(announcer)) =
+            (announcement, &mut self.chunk, &self.announcer)
+        else {
+            return;
+        };
+        let server = self.slots.as_ref().map_or(0, |slots| slots.node_of(announcer.key()));
+        Part::of(&mut chunk.parts, server).add(announcement.row, announcement.command);
+        chunk.bytes += announcement.bytes;
     }
 
     /// Whether the chunk is to be sent before another row goes in.
@@ -150,6 +182,8 @@ impl Filler {
 
     /// What was filled so far, if anything.
     pub fn take(&mut self) -> Option<Chunk> {
+        let rest = self.announcer.as_mut().and_then(Announcer::rest);
+        self.announce(rest);
         self.chunk.take()
     }
 }

@@ -1,6 +1,10 @@
 //! Where Redis is and how the mirror uses it: plain values in, a checked [`Target`] out.
 
 use crate::endpoint::{self, Address, Layout};
+use crate::events::Events;
+use crate::form::Form;
+use crate::sets::Kind;
+use crate::sweep::hash_of_key;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -90,6 +94,10 @@ pub struct MirrorConfig {
     pub protocol: Protocol,
     /// Written before each hash to make a key; empty by default, at most [`PREFIX_BYTES_MAX`] bytes.
     pub prefix: String,
+    /// How triples are written.
+    pub form: Form,
+    /// What is announced of them.
+    pub events: Events,
     /// Longest wait for TCP connect, TLS and greeting of one server, 5 s by default.
     pub connect_timeout: Duration,
     /// Longest wait for the replies to a pipeline, 10 s by default.
@@ -120,6 +128,8 @@ impl Default for MirrorConfig {
             tls_key_file: None,
             protocol: Protocol::Resp2,
             prefix: String::new(),
+            form: Form::default(),
+            events: Events::default(),
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(10),
             health_interval: Duration::from_secs(5),
@@ -132,7 +142,7 @@ impl Default for MirrorConfig {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("mirror setting `{field}` is {found}: expected {expected}")]
 pub struct ConfigError {
-    /// Field of [`MirrorConfig`].
+    /// Field of [`MirrorConfig`], or of its form or events.
     pub field: &'static str,
     /// What is there, or what is wrong with it where it is a secret.
     pub found: String,
@@ -141,7 +151,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    fn new(field: &'static str, found: impl Into<String>, expected: impl Into<String>) -> Self {
+    pub(crate) fn new(field: &'static str, found: impl Into<String>, expected: impl Into<String>) -> Self {
         Self { field, found: found.into(), expected: expected.into() }
     }
 }
@@ -202,6 +212,11 @@ impl MirrorConfig {
     /// [`ConfigError`] naming the first field that cannot be used.
     pub fn target(&self) -> Result<Option<Target>, ConfigError> {
         self.check_prefix_and_times()?;
+        self.form.check()?;
+        let prefix = &self.prefix;
+        let is_triples =
+            |key: &[u8]| hash_of_key(key, prefix).is_some() || Kind::of_key(key, prefix).is_some();
+        self.events.check(is_triples)?;
         let given = match (&self.url, &self.host) {
             (Some(url), _) => endpoint::parse(url.expose()).map_err(|found| {
                 let expected = "redis://[user:password@]host[:port][/db], rediss://…, redis://host,host,… \

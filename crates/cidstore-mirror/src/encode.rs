@@ -1,166 +1,250 @@
-//! Turning rows into Redis commands: `SET <prefix><hash hex> <JSON>` and `UNLINK <prefix><hash hex>`.
+//! Turning rows into Redis commands. In the default form that is `SET <prefix><hash hex> <JSON>` for an
+//! insert, and `UNLINK <prefix><hash hex>` for a delete.
 
-use cidstore_types::{Cid, Op, Row, Triple, TripleHash, TripleRecord};
+use crate::form::{Form, ValueForm};
+use crate::value::{FIELDS, Writer, write_hex};
+use cidstore_types::{Op, Triple, TripleHash, TripleRecord};
 use redis::Cmd;
 
-/// Bytes of a command beside key and value: verb, lengths, line ends.
-const COMMAND_OVERHEAD_BYTES: usize = 40;
+/// Bytes of a command beside verb, key and further arguments: lengths, line ends.
+pub(crate) const COMMAND_OVERHEAD_BYTES: usize = 30;
+/// Of each further argument.
+pub(crate) const ARGUMENT_OVERHEAD_BYTES: usize = 10;
+
+/// Takes commands, each with its key and about how many bytes it is on the wire.
+pub(crate) trait Sink: FnMut(&[u8], Cmd, usize) {}
+impl<F: FnMut(&[u8], Cmd, usize)> Sink for F {}
 
 /// Makes commands of rows, with scratch space that is used again.
 pub(crate) struct Encoder {
+    form: Form,
+    /// What is there may have another form, or a time to live that does not hold any more: it goes.
+    replace: bool,
     key: Vec<u8>,
     prefix_bytes: usize,
-    value: Vec<u8>,
+    writer: Writer,
 }
 
 impl Encoder {
-    pub fn new(prefix: &str) -> Self {
-        Self { key: prefix.into(), prefix_bytes: prefix.len(), value: Vec::with_capacity(1024) }
+    pub fn new(prefix: &str, form: Form, replace: bool) -> Self {
+        let writer = Writer::new(form.compress_above);
+        Self { form, replace, key: prefix.into(), prefix_bytes: prefix.len(), writer }
     }
 
-    /// The command for one row of a batch, and about how many bytes it is on the wire.
-    pub fn row(&mut self, op: Op, row: &Row<'_>) -> (Cmd, usize) {
-        let hash = row.triple.hash();
-        match (op, row.metadata) {
-            (Op::Delete, _) => self.unlink(&hash),
-            (Op::Insert, None) => {
-                self.value.clear();
-                write_bare(&mut self.value, &row.triple, row.created_at, &hash);
-                self.set(&hash)
+    /// The commands for one mutation of a triple of that hash.
+    pub fn row(&mut self, op: Op, record: &TripleRecord, hash: &TripleHash, to: &mut impl Sink) {
+        match op {
+            Op::Insert => {
+                self.key_of(hash);
+                self.value(record, hash, to);
+                self.add_to_sets(&record.triple, hash, to);
             }
-            (Op::Insert, metadata @ Some(_)) => {
-                self.record(&TripleRecord::new(row.triple, row.created_at, metadata), &hash)
+            // Who finds it in a set is to find it by its key as well.
+            Op::Delete => {
+                self.remove_from_sets(&record.triple, hash, to);
+                self.unlink(hash, to);
             }
         }
     }
 
-    /// The command for a stored triple.
-    pub fn record(&mut self, record: &TripleRecord, hash: &TripleHash) -> (Cmd, usize) {
-        self.value.clear();
-        if record.metadata.is_empty() {
-            write_bare(&mut self.value, &record.triple, record.created_at, hash);
-        } else {
-            serde_json::to_writer(&mut self.value, &record.to_json(hash)).expect("JSON goes into memory");
-        }
-        self.set(hash)
+    /// The command that removes a triple's own key.
+    pub fn unlink(&mut self, hash: &TripleHash, to: &mut impl Sink) {
+        self.key_of(hash);
+        emit(&self.key, b"UNLINK", &[], to);
     }
 
-    /// The key of the command that was made last.
-    pub fn key(&self) -> &[u8] {
-        &self.key
-    }
-
-    /// The value of the command that was made last, if that was one for a stored triple.
-    pub fn value(&self) -> &[u8] {
-        &self.value
-    }
-
-    /// The key of a triple.
-    pub fn key_of(&mut self, hash: &TripleHash) -> &[u8] {
+    fn key_of(&mut self, hash: &TripleHash) {
         self.key.truncate(self.prefix_bytes);
         write_hex(&mut self.key, &hash.0);
-        &self.key
     }
 
-    fn set(&mut self, hash: &TripleHash) -> (Cmd, usize) {
-        self.key_of(hash);
-        let data = 3 + self.key.len() + self.value.len();
-        let mut command = Cmd::with_capacity(3, data);
-        command.arg("SET").arg(self.key.as_slice()).arg(self.value.as_slice());
-        (command, data + COMMAND_OVERHEAD_BYTES)
+    fn value(&mut self, record: &TripleRecord, hash: &TripleHash, to: &mut impl Sink) {
+        let Self { form, replace, key, writer, .. } = self;
+        let overwrite = form.overwrite || *replace;
+        match form.value {
+            ValueForm::Json => set(form, *replace, key, writer.json(record, hash), to),
+            ValueForm::MessagePack => set(form, *replace, key, writer.message_pack(record, hash), to),
+            ValueForm::RedisJson => {
+                if *replace {
+                    emit(key, b"UNLINK", &[], to);
+                }
+                let value = writer.json(record, hash);
+                let more: &[&[u8]] = if overwrite { &[b"$", value] } else { &[b"$", value, b"NX"] };
+                emit(key, b"JSON.SET", more, to);
+                expire(form, key, to);
+            }
+            ValueForm::Hash => {
+                if *replace {
+                    emit(key, b"UNLINK", &[], to);
+                }
+                let values = Writer::fields(record, hash);
+                let mut more = [&b""[..]; 2 * FIELDS.len()];
+                for (pair, (name, value)) in
+                    more.as_chunks_mut::<2>().0.iter_mut().zip(FIELDS.iter().zip(&values))
+                {
+                    *pair = [name.as_bytes(), value.as_bytes()];
+                }
+                emit(key, b"HSET", &more, to);
+                expire(form, key, to);
+            }
+        }
     }
 
-    /// The command that removes a triple.
-    pub fn unlink(&mut self, hash: &TripleHash) -> (Cmd, usize) {
-        self.key_of(hash);
-        let data = 6 + self.key.len();
-        let mut command = Cmd::with_capacity(2, data);
-        command.arg("UNLINK").arg(self.key.as_slice());
-        (command, data + COMMAND_OVERHEAD_BYTES)
+    fn add_to_sets(&mut self, triple: &Triple, hash: &TripleHash, to: &mut impl Sink) {
+        for kind in self.form.sets.kinds() {
+            self.key.truncate(self.prefix_bytes);
+            kind.write_key(&mut self.key, triple);
+            emit(&self.key, b"SADD", &[hash.to_hex().as_bytes()], to);
+            // Begun anew with each member, so that a set outlives what is in it.
+            expire(&self.form, &self.key, to);
+            if self.replace && self.form.ttl == 0 {
+                emit(&self.key, b"PERSIST", &[], to);
+            }
+        }
+    }
+
+    fn remove_from_sets(&mut self, triple: &Triple, hash: &TripleHash, to: &mut impl Sink) {
+        for kind in self.form.sets.kinds() {
+            self.key.truncate(self.prefix_bytes);
+            kind.write_key(&mut self.key, triple);
+            emit(&self.key, b"SREM", &[hash.to_hex().as_bytes()], to);
+        }
     }
 }
 
-fn write_hex(out: &mut Vec<u8>, bytes: &[u8; 32]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [0; 64];
-    for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
-        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+/// A string, whatever was there.
+fn set(form: &Form, replace: bool, key: &[u8], value: &[u8], to: &mut impl Sink) {
+    if form.ttl == 0 {
+        let nx: &[&[u8]] = if form.overwrite || replace { &[value] } else { &[value, b"NX"] };
+        return emit(key, b"SET", nx, to);
     }
-    out.extend_from_slice(&text);
-}
-
-fn write_lanes(out: &mut Vec<u8>, name: &[u8], cid: Cid) {
     let mut digits = itoa::Buffer::new();
-    out.extend_from_slice(name);
-    for (name, lane) in
-        [&b"{\"high\":"[..], b",\"high_mid\":", b",\"low_mid\":", b",\"low\":"].iter().zip(cid.lanes())
-    {
-        out.extend_from_slice(name);
-        out.extend_from_slice(digits.format(lane).as_bytes());
+    let seconds = digits.format(form.ttl).as_bytes();
+    match (form.overwrite || replace, form.keep_ttl && !replace) {
+        (true, false) => emit(key, b"SET", &[value, b"EX", seconds], to),
+        // KEEPTTL alone would give no time to live to what is new. Should the key expire between the two, it
+        // is as if it had done so after them.
+        (true, true) => {
+            emit(key, b"SET", &[value, b"EX", seconds, b"NX"], to);
+            emit(key, b"SET", &[value, b"KEEPTTL", b"XX"], to);
+        }
+        (false, is_kept) => {
+            emit(key, b"SET", &[value, b"EX", seconds, b"NX"], to);
+            if !is_kept {
+                expire(form, key, to);
+            }
+        }
     }
-    out.push(b'}');
 }
 
-/// The JSON of a triple without metadata, byte for byte what [`TripleRecord::to_json`] gives, in
-/// about a tenth of the time, since no map is built. A test holds the two together.
-fn write_bare(out: &mut Vec<u8>, triple: &Triple, created_at: f64, hash: &TripleHash) {
-    write_lanes(out, b"{\"subject\":", triple.s());
-    write_lanes(out, b",\"predicate\":", triple.p());
-    write_lanes(out, b",\"object\":", triple.o());
-    out.extend_from_slice(b",\"provenance\":{\"triple_hash\":\"");
-    write_hex(out, &hash.0);
-    out.extend_from_slice(b"\"},\"schema_version\":\"v1\",\"created_at\":");
-    serde_json::to_writer(&mut *out, &created_at).expect("JSON goes into memory");
-    out.push(b'}');
+fn expire(form: &Form, key: &[u8], to: &mut impl Sink) {
+    if form.ttl > 0 {
+        emit(key, b"EXPIRE", &[itoa::Buffer::new().format(form.ttl).as_bytes()], to);
+    }
+}
+
+fn emit(key: &[u8], verb: &[u8], more: &[&[u8]], to: &mut impl Sink) {
+    let data = verb.len() + key.len() + more.iter().map(|argument| argument.len()).sum::<usize>();
+    let mut command = Cmd::with_capacity(2 + more.len(), data);
+    command.arg(verb).arg(key);
+    for argument in more {
+        command.arg(*argument);
+    }
+    to(key, command, data + COMMAND_OVERHEAD_BYTES + more.len() * ARGUMENT_OVERHEAD_BYTES);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::form::Sets;
+    use cidstore_types::Cid;
     use proptest::prelude::*;
 
-    fn args(command: &Cmd) -> Vec<Vec<u8>> {
+    fn text(command: &Cmd) -> Vec<String> {
         let simple = |arg| match arg {
-            redis::Arg::Simple(bytes) => Vec::from(bytes),
+            redis::Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             _ => panic!("not a simple argument"),
         };
         command.args_iter().map(simple).collect()
     }
 
-    fn check(triple: Triple, created_at: f64, metadata: Option<&str>) {
+    /// What the commands are, each with its key checked and its size.
+    fn commands(encoder: &mut Encoder, op: Op, record: &TripleRecord) -> Vec<Vec<String>> {
+        let mut made = Vec::new();
+        encoder.row(op, record, &record.triple.hash(), &mut |key: &[u8], command: Cmd, bytes| {
+            let words = text(&command);
+            assert_eq!(words[1].as_bytes(), key);
+            let packed = command.get_packed_command().len();
+            assert!(packed <= bytes && bytes < packed + 200, "{packed} {bytes} {words:?}");
+            made.push(words);
+        });
+        made
+    }
+
+    fn check_default(triple: Triple, created_at: f64, metadata: Option<&str>) {
         let hash = triple.hash();
-        let expected = TripleRecord::new(triple, created_at, metadata).to_json(&hash).to_string();
-        let mut encoder = Encoder::new("p:");
+        let record = TripleRecord::new(triple, created_at, metadata);
+        let (key, json) = (format!("p:{hash}"), record.to_json(&hash).to_string());
+        let mut encoder = Encoder::new("p:", Form::default(), false);
         // Twice, since the scratch space is used again.
         for _ in 0..2 {
-            let (set, bytes) = encoder.row(Op::Insert, &Row { triple, created_at, metadata });
-            let key = format!("p:{hash}");
-            assert_eq!(args(&set), [b"SET", key.as_bytes(), expected.as_bytes()]);
-            let packed = set.get_packed_command().len();
-            assert!(packed <= bytes && bytes < packed + COMMAND_OVERHEAD_BYTES, "{packed} {bytes}");
-            let (unlink, _) = encoder.row(Op::Delete, &Row { triple, created_at, metadata });
-            assert_eq!(args(&unlink), [b"UNLINK", key.as_bytes()]);
+            assert_eq!(commands(&mut encoder, Op::Insert, &record), [["SET", &key, &json]]);
+            assert_eq!(commands(&mut encoder, Op::Delete, &record), [["UNLINK", &key]]);
         }
     }
 
     proptest! {
         #[test]
-        fn bare_rows_equal_the_records_json(bytes in prop::array::uniform32(any::<[u8; 3]>()), created_at: f64) {
-            check(Triple(bytes.concat().try_into().unwrap()), created_at, None);
-        }
-
-        #[test]
-        fn rows_with_metadata_equal_the_records_json(low: [u64; 3], time in 0.0..2e9, text in ".{0,30}") {
-            let [s, p, o] = low.map(|low| Cid::from_two_lanes([low, low]));
+        fn the_default_is_the_records_json(
+            bytes in prop::array::uniform32(any::<[u8; 3]>()),
+            created_at: f64,
+            text in ".{0,30}",
+        ) {
+            let triple = Triple(bytes.concat().try_into().unwrap());
+            check_default(triple, created_at, None);
             let metadata = serde_json::json!({"provenance": {"by": text}, "confidence": 0.5}).to_string();
-            check(Triple::new(s, p, o), time, Some(&metadata));
+            check_default(triple, created_at, Some(&metadata));
         }
     }
 
     #[test]
-    fn odd_times_are_written_alike() {
-        for created_at in [0.0, -0.0, 1.0, 1e300, 5e-324, f64::NAN, f64::INFINITY, 1_730_505_600.25] {
-            check(Triple([0; 96]), created_at, None);
-        }
+    fn times_to_live_and_nx_are_single_commands_where_redis_has_them() {
+        let triple = Triple::new(Cid::default(), Cid::default(), Cid::default());
+        let record = TripleRecord::new(triple, 1.0, None);
+        let made = |replace, change: fn(&mut Form)| {
+            let mut form = Form::default();
+            change(&mut form);
+            form.check().unwrap();
+            let mut encoder = Encoder::new("", form, replace);
+            let brief = |words: Vec<String>| {
+                let is_brief = |word: &&String| word.len() < 30 && *word != "$";
+                words.iter().filter(is_brief).cloned().collect::<Vec<_>>().join(" ")
+            };
+            commands(&mut encoder, Op::Insert, &record).into_iter().map(brief).collect::<Vec<_>>()
+        };
+        assert_eq!(made(false, |f| f.ttl = 60), ["SET EX 60"]);
+        assert_eq!(made(false, |f| (f.ttl, f.keep_ttl) = (60, true)), ["SET EX 60 NX", "SET KEEPTTL XX"]);
+        assert_eq!(made(true, |f| (f.ttl, f.keep_ttl) = (60, true)), ["SET EX 60"]);
+        assert_eq!(made(false, |f| f.overwrite = false), ["SET NX"]);
+        assert_eq!(made(true, |f| f.overwrite = false), ["SET"]);
+        assert_eq!(made(false, |f| (f.ttl, f.overwrite) = (60, false)), ["SET EX 60 NX", "EXPIRE 60"]);
+        assert_eq!(made(false, |f| (f.ttl, f.overwrite, f.keep_ttl) = (60, false, true)), ["SET EX 60 NX"]);
+        assert_eq!(
+            made(false, |f| (f.value, f.ttl, f.overwrite) = (ValueForm::RedisJson, 60, false)),
+            ["JSON.SET NX", "EXPIRE 60"]
+        );
+        assert_eq!(made(true, |f| f.value = ValueForm::RedisJson), ["UNLINK", "JSON.SET"]);
+        assert_eq!(
+            made(false, |f| (f.ttl, f.sets) = (60, Sets::Both)),
+            ["SET EX 60", "SADD", "EXPIRE 60", "SADD", "EXPIRE 60"]
+        );
+        assert_eq!(made(true, |f| f.sets = Sets::Po), ["SET", "SADD", "PERSIST"]);
+        let hash = made(true, |f| f.value = ValueForm::Hash);
+        assert_eq!(hash[0], "UNLINK");
+        assert!(FIELDS.iter().all(|field| hash[1].contains(field)), "{hash:?}");
+        let form = Form { sets: Sets::Both, ..Form::default() };
+        let deleted = commands(&mut Encoder::new("", form, false), Op::Delete, &record);
+        let verbs: Vec<_> = deleted.iter().map(|words| words[0].as_str()).collect();
+        assert_eq!(verbs, ["SREM", "SREM", "UNLINK"]);
     }
 }

@@ -1,6 +1,7 @@
 //! What goes wrong, sorted by who can mend it, with what to do.
 
 use crate::endpoint::Address;
+use crate::events::GAP;
 use redis::{ErrorKind, RedisError, ServerError};
 use std::fmt;
 
@@ -83,6 +84,11 @@ impl Failure {
         Self::new(Category::Store, what, remedy)
     }
 
+    /// Whether the server does not know the command.
+    pub(crate) fn is_unknown_command(&self) -> bool {
+        self.is_forbidden && self.what.contains(UNKNOWN)
+    }
+
     pub(crate) fn unexpected_reply(to: &str, reply: &redis::Value) -> Self {
         let mut shown = format!("{reply:?}");
         shown.truncate(shown.floor_char_boundary(120));
@@ -116,7 +122,7 @@ fn judge(code: &str, details: &str) -> (Category, &'static str) {
         "NOAUTH" | "WRONGPASS" => (Category::Auth, PASSWORD),
         "NOPERM" => (
             Category::Auth,
-            "let the ACL user run SET, GET, UNLINK, SCAN and SELECT (better CLIENT and INFO, too; CLUSTER and ASKING in a cluster) on the mirror's keys and on cidstore:mirror:*",
+            "let the ACL user run SET, GET, UNLINK, SCAN and SELECT (better CLIENT and INFO, too; CLUSTER and ASKING in a cluster) on the mirror's keys and on cidstore:mirror:*; what other forms of values, sets and events take is in docs/redis.md",
         ),
         "READONLY" => (Category::Validation, "point the mirror at the primary, not at a replica"),
         "MOVED" | "ASK" | "CROSSSLOT" => (
@@ -142,6 +148,16 @@ fn judge(code: &str, details: &str) -> (Category, &'static str) {
             Category::Validation,
             "Redis 6 or Valkey 7, or newer, is needed, with this command under its own name; where it is HELLO, leave redis_protocol at resp2",
         ),
+        GAP => (
+            Category::Validation,
+            "entries were removed from the stream: the mirror adds one of type resync, and goes on",
+        ),
+        "WRONGTYPE" => (
+            Category::Validation,
+            "a key that the mirror needs holds something of another type: remove it, or choose another redis_prefix or redis_events_key",
+        ),
+        // As scripts tell it in Redis 6.
+        _ if details.contains("-OOM ") => judge("OOM", ""),
         _ if details.contains("max number of clients") => {
             (Category::Resource, "raise maxclients of Redis, or close connections")
         }
@@ -239,6 +255,13 @@ mod tests {
             ("LOADING", "Redis is loading the dataset in memory", Category::Resource, "wait"),
             ("OOM", "command not allowed when used memory > 'maxmemory'.", Category::Resource, "maxmemory"),
             ("MISCONF", "Redis is configured to save RDB snapshots", Category::Resource, "disk"),
+            (
+                "ERR",
+                "Error running script (call to f_1): @user_script:1: -OOM command not allowed",
+                Category::Resource,
+                "maxmemory",
+            ),
+            ("WRONGTYPE", "Operation against a key", Category::Validation, "redis_events_key"),
             ("ERR", "max number of clients reached", Category::Resource, "maxclients"),
             ("ERR", "DB index is out of range", Category::Validation, "REDIS_DB"),
             ("ERR", "something new", Category::Validation, "keeps trying"),

@@ -2,7 +2,9 @@
 
 use crate::chunk::{Filler, SharedBounds};
 use crate::cursor::{Keeper, Position};
+use crate::encode::Encoder;
 use crate::endpoint::Address;
+use crate::events::{self, Announcer};
 use crate::failure::Failure;
 use crate::feed;
 use crate::link::{History, Link};
@@ -15,7 +17,7 @@ use crate::slots::SlotMap;
 use crate::source;
 use crate::state::{MirrorState, State, now};
 use crate::sweep::{self, Sweep};
-use cidstore_types::{Seq, Triple};
+use cidstore_types::{Seq, Triple, TripleHash};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -25,6 +27,8 @@ use tokio::task::JoinHandle;
 pub(crate) struct Rebuild {
     /// The log is followed after this seq when the rebuild is done.
     began: Seq,
+    /// What is there has another form.
+    replace: bool,
     sweep: Sweep,
     pub after: Option<Triple>,
     pub rows: u64,
@@ -37,6 +41,8 @@ pub(crate) struct Follower {
     pub mirror: Mirror,
     pub bounds: SharedBounds,
     pub confirmed: Seq,
+    /// Up to it mutations were announced, to whoever listened.
+    pub announced: Seq,
     /// Which data `confirmed` is about.
     history: History,
     /// The servers that the mirror was connected to last, and which of them had which slots.
@@ -56,6 +62,7 @@ impl Follower {
     pub fn new(mirror: Mirror, repairs: mpsc::Receiver<Repair>) -> Self {
         Self {
             confirmed: mirror.position.seq,
+            announced: mirror.position.seq,
             keeper: Keeper::new(mirror.file.clone(), mirror.position),
             mirror,
             bounds: SharedBounds::new(),
@@ -105,7 +112,7 @@ impl Follower {
                     }
                     self.follow(&mut link, appended).await?
                 }
-                Plan::Rebuild { why } => self.rebuild(&mut link, why).await?,
+                Plan::Rebuild { why, replace } => self.rebuild(&mut link, why, replace).await?,
             };
             self.end_feed().await;
             if ended == Ended::Moved {
@@ -127,6 +134,8 @@ impl Follower {
         }
         self.servers = servers;
         self.state().set_servers(&self.servers);
+        let key = format!("{}{}", self.mirror.config.prefix, TripleHash([0; 32]));
+        link.check_form(self.mirror.config.form.value, key.as_bytes()).await?;
         self.state().count(|c| {
             c.reconnects += u64::from(c.connects > 0);
             c.connects += 1;
@@ -148,18 +157,26 @@ impl Follower {
             // What was moved to a server shortly before another took its place may not be there, and no epoch
             // key came with it. A rebuild under way may have passed it.
             self.rebuild = None;
-            return Ok(Plan::Rebuild { why: "a server of the cluster was replaced while slots were moved" });
+            let replace = epoch.is_some_and(|epoch| !epoch.form_fits);
+            return Ok(Plan::Rebuild {
+                why: "a server of the cluster was replaced while slots were moved",
+                replace,
+            });
         }
         let log_first = self.mirror.parts.log.first_seq();
         let newest_sent = self.mirror.newest_sent.max(self.confirmed);
-        if let Some(rebuild) = &self.rebuild
-            && (epoch != Some(0) || !same_history || rebuild.began + 1 < log_first)
-        {
-            self.rebuild = None;
+        if let Some(rebuild) = &self.rebuild {
+            // At its end the keys are moved, of which perhaps no reply came.
+            let is_its = epoch.is_some_and(|epoch| epoch.seq == 0 || epoch.seq == rebuild.began);
+            if !is_its || !same_history || rebuild.began + 1 < log_first {
+                self.rebuild = None;
+            }
         }
         let cursor = Position { seq: self.confirmed, rebuild_owed: self.mirror.position.rebuild_owed };
         let rebuild_wanted = self.state().rebuild_is_wanted();
-        Ok(Known { epoch, cursor, same_history, newest_sent, log_first, rebuild_wanted }.plan())
+        let Mirror { config, names, .. } = &self.mirror;
+        let announced = events::newest(link, &config.events, &names.store).await?;
+        Ok(Known { epoch, announced, cursor, same_history, newest_sent, log_first, rebuild_wanted }.plan())
     }
 
     pub fn move_cursor(&mut self, seq: Seq) {
@@ -173,8 +190,13 @@ impl Follower {
         let caught_up = self.confirmed >= self.mirror.parts.log.last_seq();
         let why = format!("connected, following the log from seq {}", self.confirmed + 1);
         self.state().enter(if caught_up { State::Live } else { State::CatchingUp }, &why);
+        let Mirror { config, names, .. } = &self.mirror;
+        events::resume(link, &config.events, &names.store, self.confirmed, self.announced).await?;
+        self.announced = self.announced.max(self.confirmed);
+        let announcer = Announcer::new(&config.events, &names.store, self.announced);
         let (feed, chunks) = mpsc::channel(1);
-        let mut filler = Filler::new(&self.mirror.config.prefix, link.slots().cloned(), self.bounds.clone());
+        let encoder = Encoder::new(&config.prefix, config.form.clone(), false);
+        let mut filler = Filler::new(encoder, announcer, link.slots().cloned(), self.bounds.clone());
         let (log, appended, runtime) = (self.mirror.parts.log.clone(), appended.clone(), Handle::current());
         let next = self.confirmed + 1;
         self.feed = Some(tokio::task::spawn_blocking(move || {
@@ -184,22 +206,23 @@ impl Follower {
     }
 
     /// Writes everything anew from the store.
-    async fn rebuild(&mut self, link: &mut Link, why: &str) -> Result<Ended, Failure> {
+    async fn rebuild(&mut self, link: &mut Link, why: &str, replace: bool) -> Result<Ended, Failure> {
         self.state().enter(State::Rebuilding, why);
+        link.is_mixed = self.rebuild.as_ref().map_or(replace, |rebuild| rebuild.replace);
         if self.rebuild.is_none() {
-            self.begin_rebuild(link).await?;
+            self.begin_rebuild(link, replace).await?;
         }
         let source = Arc::clone(&self.mirror.parts.source);
         let rebuild = self.rebuild.as_mut().expect("it was begun");
-        let prefix = self.mirror.config.prefix.clone();
+        let Mirror { config, names, .. } = &self.mirror;
         let mut removed = 0;
-        let swept =
-            sweep::run(link, &self.mirror.names, &prefix, &source, &mut rebuild.sweep, &mut removed).await;
+        let swept = sweep::run(link, names, config, &source, &mut rebuild.sweep, &mut removed).await;
         self.mirror.parts.state.count(|c| c.unlinks += removed);
         swept?;
         let after = rebuild.after;
         let (feed, chunks) = mpsc::channel(1);
-        let mut filler = Filler::new(&prefix, link.slots().cloned(), self.bounds.clone());
+        let encoder = Encoder::new(&config.prefix, config.form.clone(), link.is_mixed);
+        let mut filler = Filler::new(encoder, None, link.slots().cloned(), self.bounds.clone());
         self.feed =
             Some(tokio::task::spawn_blocking(move || feed::read_store(&source, after, &mut filler, &feed)));
         let ended = self.pump(link, chunks).await?;
@@ -209,7 +232,7 @@ impl Follower {
         Ok(ended)
     }
 
-    async fn begin_rebuild(&mut self, link: &mut Link) -> Result<(), Failure> {
+    async fn begin_rebuild(&mut self, link: &mut Link, replace: bool) -> Result<(), Failure> {
         self.mirror.position.rebuild_owed = true;
         self.save_now().await?;
         // Log first: the store may show a moment earlier or later, and the lesser is safe.
@@ -218,20 +241,25 @@ impl Follower {
             Ok((source.page(None, 1)?.as_of, source.rows_about()))
         });
         let (as_of, rows_about) = asked.await?;
-        let began = as_of.min(log_last);
+        let Mirror { config, names, newest_sent, .. } = &self.mirror;
+        let told = events::told(link, &config.events, &names.store, *newest_sent, self.announced).await?;
+        // What the log still has is announced, though it is in Redis by then.
+        let told = told.filter(|told| *told > 0 && told + 1 >= self.mirror.parts.log.first_seq());
+        let began = as_of.min(log_last).min(told.unwrap_or(Seq::MAX));
         self.state().rebuild_begins(rows_about);
         // Everything is owed from now on, whatever its age.
         self.state().set_oldest(Some(now()));
         // What Redis has is nothing to rely on from here on.
         link.create_epoch(0).await?;
         self.move_cursor(0);
-        self.rebuild = Some(Rebuild { began, sweep: Sweep::NotBegun, after: None, rows: 0 });
+        self.rebuild = Some(Rebuild { began, replace, sweep: Sweep::NotBegun, after: None, rows: 0 });
         self.note_saved();
         Ok(())
     }
 
     async fn finish_rebuild(&mut self, link: &mut Link) -> Result<(), Failure> {
         let Some(Rebuild { began, .. }) = self.rebuild else { return Ok(()) };
+        link.is_mixed = false;
         if !link.move_epoch(began).await? {
             return Ok(()); // lost again meanwhile: the next plan begins anew
         }

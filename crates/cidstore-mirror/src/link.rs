@@ -11,66 +11,19 @@ use crate::config::Target;
 use crate::connect::{Connection, Purpose, text};
 use crate::endpoint::Address;
 use crate::failure::{Category, Failure};
+use crate::form::ValueForm;
+use crate::names::{Names, move_epoch};
+use crate::plan::Epoch;
 use crate::servers::{Servers, layout};
-use crate::slots::{SlotMap, epoch_tags, redirection, tag_of};
+use crate::slots::{SlotMap, epoch_tags, redirection};
 use cidstore_types::Seq;
 use futures_util::future::try_join_all;
-use redis::{Cmd, Pipeline, RedisError, Value};
+use redis::{Arg, Cmd, Pipeline, RedisError, ServerError, Value};
 use std::future::Future;
 use std::sync::Arc;
 
-/// What the keys and the name of a connection are made of.
-#[derive(Debug, Clone)]
-pub(crate) struct Names {
-    /// What follows [`EPOCH_KEYS`] in the epoch keys.
-    epoch: String,
-    /// Name of the mirror's connections, the same for all of one store, database and prefix.
-    connection: String,
-}
-
-/// Beginning of the epoch keys of all stores.
-pub(crate) const EPOCH_KEYS: &str = "cidstore:mirror:";
 /// Servers that a command is sent on to, at most.
 const REDIRECTIONS_MAX: usize = 5;
-
-impl Names {
-    pub fn new(store_id: [u8; 16], db: u32, prefix: &str) -> Self {
-        let id = format!("{:032x}", u128::from_be_bytes(store_id));
-        // No colon at the end without a prefix: that is the form for the default.
-        let epoch = if prefix.is_empty() { id.clone() } else { format!("{id}:{prefix}") };
-        let connection = format!("cidstore-mirror:{id}:{db}:{:08x}", crc32c::crc32c(prefix.as_bytes()));
-        Self { epoch, connection }
-    }
-
-    /// The keys that tell how far this Redis is, each with the place of its server: the one key or, in a
-    /// cluster, those of all tags, and one for each primary that has none of these.
-    pub fn epoch_keys(&self, slots: Option<&SlotMap>) -> Vec<(usize, String)> {
-        let Some(slots) = slots else { return vec![(0, format!("{EPOCH_KEYS}{}", self.epoch))] };
-        let key = |tag: &str| format!("{EPOCH_KEYS}{{{tag}}}{}", self.epoch);
-        let of_tag = |tag: &String| (slots.node_of(tag.as_bytes()), key(tag));
-        let mut keys: Vec<_> = epoch_tags().iter().map(of_tag).collect();
-        let others: Vec<_> =
-            slots.without(&keys).into_iter().map(|(server, slot)| (server, key(&tag_of(slot)))).collect();
-        keys.extend(others);
-        keys
-    }
-
-    /// Whether `key` is the epoch key of another store that writes under the same prefix.
-    pub fn is_other_store(&self, key: &[u8], prefix: &str) -> bool {
-        let Some(mut rest) = key.strip_prefix(EPOCH_KEYS.as_bytes()) else { return false };
-        if rest.first() == Some(&b'{') {
-            let Some(end) = rest.iter().position(|byte| *byte == b'}') else { return false };
-            rest = &rest[end + 1..];
-        }
-        let Some((id, after)) = rest.split_at_checked(32) else { return false };
-        let same_prefix = if prefix.is_empty() {
-            after.is_empty()
-        } else {
-            after.strip_prefix(b":") == Some(prefix.as_bytes())
-        };
-        same_prefix && id.iter().all(u8::is_ascii_hexdigit) && rest != self.epoch.as_bytes()
-    }
-}
 
 /// What the data in Redis is a continuation of: of each server, its address and what it calls the history
 /// of its data.
@@ -102,6 +55,8 @@ pub(crate) struct Link {
     has_moved: bool,
     /// It ends older connections of the same mirror, also on servers that it comes to later.
     fences: bool,
+    /// What is there is not all of one form.
+    pub is_mixed: bool,
 }
 
 impl Link {
@@ -137,6 +92,7 @@ impl Link {
             others: Vec::new(),
             has_moved: false,
             fences: false,
+            is_mixed: false,
         })
     }
 
@@ -148,6 +104,38 @@ impl Link {
     /// The servers that it is connected to.
     pub fn connections(&self) -> &[Connection] {
         &self.connections
+    }
+
+    /// The place of the server that has this key.
+    pub fn server_of(&self, key: &[u8]) -> usize {
+        self.slots.as_ref().map_or(0, |slots| slots.node_of(key))
+    }
+
+    /// Whether every server can keep values of this form, which is asked with the name of a triple's key.
+    pub async fn check_form(&self, value: ValueForm, key: &[u8]) -> Result<(), Failure> {
+        if value != ValueForm::RedisJson {
+            return Ok(());
+        }
+        for connection in &self.connections {
+            match connection.run(&value.read(key)).await {
+                Err(failure) if failure.is_unknown_command() => {
+                    return Err(Failure::new(
+                        Category::Validation,
+                        "redis_value is redisjson, and this server knows no JSON.GET",
+                        "load the module RedisJSON there, or choose another redis_value",
+                    )
+                    .at(&connection.address));
+                }
+                // A slot that moves is answered with where it is, which is an answer.
+                Err(failure)
+                    if failure.category == Category::Auth || failure.category == Category::Network =>
+                {
+                    return Err(failure.at(&connection.address));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Whether some key was found on another server than the map says.
@@ -190,6 +178,10 @@ impl Link {
             let reply = sent?.pop().unwrap_or(Value::Nil);
             let Value::ServerError(error) = reply else { return Ok(reply) };
             let refused = || Failure::from_server(&error).at(&connection.address);
+            if let Some(remove) = replaceable(&error, command) {
+                Box::pin(self.send_after(server, &remove)).await?;
+                continue;
+            }
             if !is_redirection(error.code()) {
                 return Err(refused());
             }
@@ -238,10 +230,8 @@ impl Link {
 
     /// The value of each key, wherever it is, in the order of the keys; what a server says against it is
     /// among them.
-    pub async fn values(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Value>, Failure> {
-        let server = |key: &[u8]| self.slots.as_ref().map_or(0, |slots| slots.node_of(key));
-        let commands: Vec<_> =
-            keys.iter().map(|key| (server(key), redis::cmd("GET").arg(key).take())).collect();
+    pub async fn values(&mut self, form: ValueForm, keys: &[Vec<u8>]) -> Result<Vec<Value>, Failure> {
+        let commands: Vec<_> = keys.iter().map(|key| (self.server_of(key), form.read(key))).collect();
         self.ask_all(&commands).await
     }
 
@@ -271,28 +261,32 @@ impl Link {
     /// What the epoch keys say: everything up to this seq is in this Redis. `None`: some key is not there.
     /// That of a primary which has none of the tags may be made now, if the data `continues` what was there:
     /// the primary is new, and what it has came from others.
-    pub async fn epoch(&mut self, continues: bool) -> Result<Option<Seq>, Failure> {
-        let (mut least, mut to_make) = (None, Vec::new());
+    pub async fn epoch(&mut self, continues: bool) -> Result<Option<Epoch>, Failure> {
+        let (mut least, mut to_make) = (None::<Epoch>, Vec::new());
         let replies = self.for_each_epoch_key(|key| redis::cmd("GET").arg(key).take()).await?;
         for (n, ((server, key), reply)) in self.epoch_keys.iter().zip(replies).enumerate() {
-            let seq: Option<Seq> = match &reply {
+            let epoch = match &reply {
                 Value::Nil if continues && n >= epoch_tags().len() => {
                     to_make.push((*server, key.clone()));
                     continue;
                 }
                 Value::Nil => return Ok(None),
-                Value::BulkString(_) => text(&reply).and_then(|text| text.parse().ok()),
+                Value::BulkString(_) => text(&reply).and_then(|text| self.names.read_epoch(text)),
                 other => return Err(Failure::unexpected_reply("GET", other)),
             };
-            let Some(seq) = seq else {
+            let Some(Epoch { seq, form_fits }) = epoch else {
                 tracing::warn!(key, "mirror: the epoch key holds no number: taken as missing");
                 return Ok(None);
             };
-            least = Some(least.map_or(seq, |least: Seq| least.min(seq)));
+            least = Some(match least {
+                None => Epoch { seq, form_fits },
+                Some(least) => Epoch { seq: least.seq.min(seq), form_fits: least.form_fits && form_fits },
+            });
         }
         if let Some(least) = least {
             for (server, key) in to_make {
-                self.send_after(server, redis::cmd("SET").arg(key).arg(least)).await?;
+                let value = self.names.epoch_value(least.seq, !least.form_fits);
+                self.send_after(server, redis::cmd("SET").arg(key).arg(value)).await?;
             }
         }
         Ok(least)
@@ -300,21 +294,24 @@ impl Link {
 
     /// Makes the epoch keys.
     pub async fn create_epoch(&mut self, seq: Seq) -> Result<(), Failure> {
-        self.for_each_epoch_key(|key| redis::cmd("SET").arg(key).arg(seq).take()).await.map(drop)
+        let value = self.names.epoch_value(seq, self.is_mixed);
+        self.for_each_epoch_key(|key| redis::cmd("SET").arg(key).arg(&value).take()).await.map(drop)
     }
 
     /// Moves the epoch keys. `false`: some server lost its data.
     pub async fn move_epoch(&mut self, seq: Seq) -> Result<bool, Failure> {
-        let replies = self.for_each_epoch_key(|key| move_epoch(key, seq)).await?;
+        let value = self.names.epoch_value(seq, self.is_mixed);
+        let replies = self.for_each_epoch_key(|key| move_epoch(key, &value)).await?;
         Ok(!replies.contains(&Value::Nil))
     }
 
     /// Looks at the epoch keys, and moves those that are still there: of each, row 0 is what it was and row
     /// 1 is nil where the server lost its data.
     pub fn epoch_parts(&self, seq: Seq) -> Vec<Part> {
+        let value = self.names.epoch_value(seq, self.is_mixed);
         let mut parts = Vec::new();
         for (row, (server, key)) in (0..2).flat_map(|row| self.epoch_keys.iter().map(move |key| (row, key))) {
-            let command = if row == 0 { redis::cmd("GET").arg(key).take() } else { move_epoch(key, seq) };
+            let command = if row == 0 { redis::cmd("GET").arg(key).take() } else { move_epoch(key, &value) };
             Part::of(&mut parts, *server).add(row, command);
         }
         parts
@@ -340,8 +337,20 @@ impl Link {
     }
 }
 
-fn move_epoch(key: &str, seq: Seq) -> Cmd {
-    redis::cmd("SET").arg(key).arg(seq).arg("XX").take()
+/// Whether an error reply says that a key holds something of another type. RedisJSON has words of its own.
+pub(crate) fn is_wrong_type(error: &ServerError) -> bool {
+    error.code() == "WRONGTYPE" || error.details().is_some_and(|details| details.contains("wrong Redis type"))
+}
+
+/// What removes the key that holds something of another type, as SET does by itself: where the command was
+/// to write a triple or a set, the key's name is the mirror's.
+fn replaceable(error: &ServerError, command: &Cmd) -> Option<Cmd> {
+    let mut words = command.args_iter().map(|word| match word {
+        Arg::Simple(word) => word,
+        _ => &[],
+    });
+    let is_own = matches!(words.next()?, b"HSET" | b"JSON.SET" | b"SADD" | b"SREM");
+    (is_own && is_wrong_type(error)).then(|| redis::cmd("UNLINK").arg(words.next()).take())
 }
 
 /// Whether an error reply says that another server has the key.
@@ -415,26 +424,5 @@ mod tests {
         );
         assert!(!of(&[(1, "a"), (2, "c")]).continues(&before) && !of(&[(1, "a")]).continues(&before));
         assert!(!before.continues(&History(None)) && !History(None).continues(&before));
-    }
-
-    #[test]
-    fn keys_of_other_stores_are_told_apart() {
-        let of = |id, prefix| Names::new([id; 16], 0, prefix);
-        let key = |names: &Names| names.epoch_keys(None)[0].1.clone().into_bytes();
-        let in_cluster = |names: &Names| format!("{EPOCH_KEYS}{{17}}{}", names.epoch).into_bytes();
-        let (plain, prefixed) = (of(1, ""), of(1, "t:"));
-        assert_eq!(key(&plain), format!("cidstore:mirror:{}", "01".repeat(16)).into_bytes());
-        assert_eq!(key(&prefixed), format!("cidstore:mirror:{}:t:", "01".repeat(16)).into_bytes());
-        let (other, other_prefixed) = (of(2, ""), of(2, "t:"));
-        for key in [key, in_cluster] {
-            assert!(plain.is_other_store(&key(&other), ""));
-            assert!(!plain.is_other_store(&key(&plain), ""));
-            assert!(!plain.is_other_store(&key(&other_prefixed), ""));
-            assert!(prefixed.is_other_store(&key(&other_prefixed), "t:"));
-            assert!(!prefixed.is_other_store(&key(&other), "t:"));
-        }
-        for key in [&b"cidstore:mirror:"[..], b"cidstore:mirror:zz", b"cidstore:mirror:{1", &[0xff; 60]] {
-            assert!(!plain.is_other_store(key, ""));
-        }
     }
 }

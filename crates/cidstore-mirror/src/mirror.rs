@@ -3,7 +3,7 @@
 use crate::config::{ConfigError, MirrorConfig, Target};
 use crate::cursor::{CursorFile, Position};
 use crate::follower::Follower;
-use crate::link::Names;
+use crate::names::Names;
 use crate::source::RebuildSource;
 use crate::state::{MirrorState, State};
 use crate::verify::Verifier;
@@ -64,7 +64,7 @@ impl Mirror {
     /// file is no error: it is as good as none.
     pub fn open(config: MirrorConfig, parts: Parts) -> Result<Option<Self>, OpenError> {
         let Some(target) = config.target()? else { return Ok(None) };
-        let names = Names::new(parts.store_id, target.db, &config.prefix);
+        let names = Names::new(parts.store_id, target.db, &config.prefix, &config.form);
         let file = CursorFile::new(Arc::clone(&parts.disk), parts.cursor.clone(), parts.store_id);
         let mut position = match file.load()? {
             None => Position::default(),

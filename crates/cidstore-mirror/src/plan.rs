@@ -17,14 +17,27 @@ pub(crate) enum Plan {
     Rebuild {
         /// For the log line.
         why: &'static str,
+        /// What is there was written in another form, and is not to be left as it is.
+        replace: bool,
     },
+}
+
+/// What the epoch keys say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Epoch {
+    /// Everything up to this seq is in this Redis.
+    pub seq: Seq,
+    /// All of it is in the form that is configured.
+    pub form_fits: bool,
 }
 
 /// What is known when a connection stands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known {
     /// The epoch key of this Redis.
-    pub epoch: Option<Seq>,
+    pub epoch: Option<Epoch>,
+    /// The newest seq that was announced in a stream.
+    pub announced: Option<Seq>,
     /// This side's cursor.
     pub cursor: Position,
     /// The data has the same history as when the cursor was moved last: an epoch key that is behind
@@ -43,31 +56,35 @@ impl Known {
     /// neither is ahead of what is there; at nothing without an epoch key, since then Redis is new or
     /// has lost its data. The log must reach back to there, else the store has to tell.
     pub fn plan(self) -> Plan {
-        let Self { epoch, cursor, same_history, newest_sent, log_first, rebuild_wanted } = self;
+        let Self { epoch, announced, cursor, same_history, newest_sent, log_first, rebuild_wanted } = self;
+        let replace = epoch.is_some_and(|epoch| !epoch.form_fits);
+        let rebuild = |why| Plan::Rebuild { why, replace };
+        let epoch = epoch.map(|epoch| epoch.seq);
         if cursor.rebuild_owed {
-            return Plan::Rebuild { why: "an earlier rebuild was not finished" };
+            return rebuild("an earlier rebuild was not finished");
         }
         if rebuild_wanted {
-            return Plan::Rebuild { why: "somebody asked for it" };
+            return rebuild("somebody asked for it");
         }
-        if epoch.is_some_and(|epoch| epoch > newest_sent) {
-            return Plan::Rebuild { why: "Redis knows mutations that the log has lost" };
+        if epoch.max(announced).is_some_and(|known| known > newest_sent) {
+            return rebuild("Redis knows mutations that the log has lost");
         }
         let after = match epoch {
             None => 0,
             Some(_) if same_history => cursor.seq,
             Some(epoch) => epoch.min(cursor.seq),
         };
+        if replace {
+            return rebuild("Redis has triples in another form than is configured");
+        }
         if after + 1 >= log_first {
             return Plan::Tail { after, create_epoch: epoch.is_none() };
         }
-        Plan::Rebuild {
-            why: match (epoch, cursor.seq) {
-                (None, 0) => "Redis is new to this store",
-                (None, _) => "Redis has lost its data",
-                (Some(_), _) => "the log does not reach back to where Redis is",
-            },
-        }
+        rebuild(match (epoch, cursor.seq) {
+            (None, 0) => "Redis is new to this store",
+            (None, _) => "Redis has lost its data",
+            (Some(_), _) => "the log does not reach back to where Redis is",
+        })
     }
 }
 
@@ -75,11 +92,22 @@ impl Known {
 mod tests {
     use super::*;
 
-    fn plan(epoch: Option<Seq>, cursor: Seq, newest_sent: Seq, log_first: Seq) -> Plan {
+    fn known(epoch: Option<Seq>, cursor: Seq, newest_sent: Seq, log_first: Seq) -> Known {
+        let epoch = epoch.map(|seq| Epoch { seq, form_fits: true });
         let cursor = Position { seq: cursor, rebuild_owed: false };
-        let known =
-            Known { epoch, cursor, same_history: false, newest_sent, log_first, rebuild_wanted: false };
-        known.plan()
+        Known {
+            epoch,
+            announced: None,
+            cursor,
+            same_history: false,
+            newest_sent,
+            log_first,
+            rebuild_wanted: false,
+        }
+    }
+
+    fn plan(epoch: Option<Seq>, cursor: Seq, newest_sent: Seq, log_first: Seq) -> Plan {
+        known(epoch, cursor, newest_sent, log_first).plan()
     }
 
     #[test]
@@ -91,15 +119,7 @@ mod tests {
         // Lost data, but the log is whole.
         assert_eq!(plan(None, 9, 20, 1), tail(0, true));
         // Only the connection was lost, or the data with it.
-        let cursor = Position { seq: 9, rebuild_owed: false };
-        let known = Known {
-            epoch: Some(7),
-            cursor,
-            same_history: true,
-            newest_sent: 20,
-            log_first: 1,
-            rebuild_wanted: false,
-        };
+        let known = Known { same_history: true, ..known(Some(7), 9, 20, 1) };
         assert_eq!(known.plan(), tail(9, false));
         assert!(matches!(Known { rebuild_wanted: true, ..known }.plan(), Plan::Rebuild { .. }));
         assert_eq!(Known { epoch: None, ..known }.plan(), tail(0, true));
@@ -113,14 +133,21 @@ mod tests {
         assert!(rebuilds(plan(Some(3), 3, 20, 5)));
         assert!(rebuilds(plan(Some(21), 20, 20, 1)));
         let cursor = Position { seq: 3, rebuild_owed: true };
-        let known = Known {
-            epoch: Some(3),
-            cursor,
-            same_history: true,
-            newest_sent: 20,
-            log_first: 1,
-            rebuild_wanted: false,
-        };
-        assert!(rebuilds(known.plan()));
+        assert!(rebuilds(Known { cursor, same_history: true, ..known(Some(3), 3, 20, 1) }.plan()));
+        // The epoch key is moved some moments after what it tells of.
+        assert!(rebuilds(Known { announced: Some(21), ..known(Some(20), 20, 20, 1) }.plan()));
+        assert!(!rebuilds(Known { announced: Some(20), ..known(Some(19), 19, 20, 1) }.plan()));
+    }
+
+    #[test]
+    fn another_form_is_replaced() {
+        let known = known(Some(7), 5, 20, 1);
+        let replaces = |known: Known| matches!(known.plan(), Plan::Rebuild { replace: true, .. });
+        assert!(!replaces(known));
+        let other = Known { epoch: Some(Epoch { seq: 7, form_fits: false }), ..known };
+        assert!(replaces(other));
+        // Also where a rebuild is owed already.
+        assert!(replaces(Known { cursor: Position { seq: 0, rebuild_owed: true }, ..other }));
+        assert!(replaces(Known { newest_sent: 6, ..other }));
     }
 }

@@ -2,10 +2,12 @@
 
 use crate::chunk::{Chunk, Part, Span};
 use crate::connect::text;
+use crate::events::is_gap;
 use crate::failure::Failure;
 use crate::feed::FeedEnd;
 use crate::follower::Follower;
-use crate::link::{Link, is_redirection};
+use crate::link::{Link, is_redirection, is_wrong_type};
+use crate::names::seq_of;
 use crate::pace::PIPELINES_IN_FLIGHT_MAX;
 use crate::repair::Repair;
 use crate::state::{State, now};
@@ -69,10 +71,10 @@ enum Payload {
 enum Taken {
     /// Everything is in Redis.
     All,
-    /// Redis lost its data.
+    /// Redis lost its data, or the stream its end.
     DataLost,
-    /// From this row on it is to be sent to other servers.
-    SentOn(u32),
+    /// From this row on it is to be sent again: to other servers, or over what is of another type.
+    SendAgain(u32),
 }
 
 impl Follower {
@@ -122,7 +124,7 @@ impl Follower {
                             }
                         }
                         Taken::DataLost => return Ok(Ended::Replan),
-                        Taken::SentOn(row) => {
+                        Taken::SendAgain(row) => {
                             if !self.send_after(link, sent, row, &mut under_way).await? {
                                 return Ok(Ended::Replan);
                             }
@@ -144,6 +146,7 @@ impl Follower {
                     Some(Ok(Chunk { parts, bytes, sets, unlinks, span, .. })) => {
                         if let Span::Log { last, .. } = span {
                             newest = last;
+                            self.mirror.newest_sent = self.mirror.newest_sent.max(last);
                         }
                         let rows = Payload::Rows { bytes, sets, unlinks, span };
                         under_way.push_back(send(link, parts, rows).await);
@@ -189,10 +192,12 @@ impl Follower {
             if let Payload::Rows { span: Span::Log { first, .. }, .. } = sent.what {
                 self.move_cursor_before(first + Seq::from(row), first);
             }
-            return if is_cluster && is_redirection(error.code()) {
-                Ok(Taken::SentOn(row))
-            } else {
-                Err(Failure::from_server(error))
+            let is_row = matches!(sent.what, Payload::Rows { .. });
+            return match error {
+                error if is_gap(error) => Ok(Taken::DataLost),
+                error if is_cluster && is_redirection(error.code()) => Ok(Taken::SendAgain(row)),
+                error if is_row && is_wrong_type(error) => Ok(Taken::SendAgain(row)),
+                error => Err(Failure::from_server(error)),
             };
         }
         if let Payload::Epoch { before } = sent.what {
@@ -211,6 +216,7 @@ impl Follower {
         if refused > first {
             self.progress = true;
             self.move_cursor(refused - 1);
+            self.announced = self.announced.max(refused - 1);
         }
     }
 
@@ -228,6 +234,7 @@ impl Follower {
         match span {
             Span::Log { last, last_received, .. } => {
                 self.move_cursor(last);
+                self.announced = self.announced.max(last);
                 self.judge_lag(last, last_received);
             }
             Span::Store { last } => {
@@ -242,8 +249,9 @@ impl Follower {
     }
 
     /// Sends again, one command after the other, what was under way when a cluster sent a key to another
-    /// server: from the first refused row on everything, since something later may have been taken for the
-    /// same key, which must not stay behind something older. `false`: Redis lost its data.
+    /// server, or a key held something of another type: from the first refused row on everything, since
+    /// something later may have been taken for the same key, which must not stay behind something older.
+    /// `false`: Redis lost its data.
     async fn send_after(
         &mut self,
         link: &mut Link,
@@ -310,14 +318,14 @@ impl Follower {
 /// Whether the reply to row 0 (what an epoch key was) or row 1 (that it was moved) shows that data was lost:
 /// there is none, or another value than was written last, as after a failover to an older replica.
 fn epoch_is_lost(row: u32, reply: &Value, before: Option<Seq>) -> bool {
-    let was = || text(reply).and_then(|text| text.parse::<Seq>().ok());
+    let was = || text(reply).and_then(seq_of);
     *reply == Value::Nil || row == 0 && before.is_some_and(|before| was() != Some(before))
 }
 
 /// The first row of which a command was refused, and why.
 fn first_refused<'a>(parts: &[Part], replies: &'a Replies) -> Option<(u32, &'a ServerError)> {
-    let refused = parts.iter().zip(replies).filter_map(|(part, replies)| {
-        part.rows.iter().zip(replies).find_map(|(row, reply)| match reply {
+    let refused = parts.iter().zip(replies).flat_map(|(part, replies)| {
+        part.rows.iter().zip(replies).filter_map(|(row, reply)| match reply {
             Value::ServerError(error) => Some((*row, error)),
             _ => None,
         })

@@ -13,8 +13,10 @@ use crate::chunk::Part;
 use crate::config::{ConfigError, MirrorConfig, Target};
 use crate::connect::{Connection, text};
 use crate::failure::Failure;
+use crate::form::ValueForm;
 use crate::limit::{self, Verdict};
-use crate::link::Names;
+use crate::link::is_wrong_type;
+use crate::names::Names;
 use crate::pace::backoff;
 use crate::servers::Servers;
 use crate::slots::SlotMap;
@@ -49,6 +51,7 @@ struct Inner {
     target: Target,
     names: Names,
     prefix: String,
+    form: ValueForm,
     deadline: Duration,
     backoff_max: Duration,
     state: Mutex<State>,
@@ -107,7 +110,13 @@ impl Open {
     }
 
     /// The values of keys, and what each server says in its epoch key, read before them.
-    async fn values(&self, keys: &[Vec<u8>], needed: Seq) -> Result<Result<Vec<Value>, NoAnswer>, Failure> {
+    async fn values(
+        &self,
+        form: ValueForm,
+        names: &Names,
+        keys: &[Vec<u8>],
+        needed: Seq,
+    ) -> Result<Result<Vec<Value>, NoAnswer>, Failure> {
         let mut parts: Vec<Part> = Vec::new();
         for (n, key) in keys.iter().enumerate() {
             let server = self.server_of(key);
@@ -115,7 +124,7 @@ impl Open {
             if part.rows.is_empty() {
                 part.add(u32::MAX, redis::cmd("GET").arg(&self.epoch_keys[server]).take());
             }
-            part.add(n as u32, redis::cmd("GET").arg(key).take());
+            part.add(n as u32, form.read(key));
         }
         let send = async |part: &Part| {
             let connection = &self.connections[part.server];
@@ -126,13 +135,13 @@ impl Open {
             for (row, reply) in part.rows.iter().zip(replies) {
                 match reply {
                     // Whoever made it so: it is no triple.
-                    Value::ServerError(error) if error.code() == "WRONGTYPE" => {}
+                    Value::ServerError(error) if is_wrong_type(&error) => {}
                     Value::ServerError(error) => {
                         return Err(Failure::from_server(&error).at(&self.connections[part.server].address));
                     }
                     reply if *row == u32::MAX => {
-                        let epoch = text(&reply).and_then(|text| text.parse::<Seq>().ok());
-                        if epoch.is_none_or(|epoch| epoch < needed) {
+                        let epoch = text(&reply).and_then(|text| names.read_epoch(text));
+                        if epoch.is_none_or(|epoch| epoch.seq < needed || !epoch.form_fits) {
                             return Ok(Err(NoAnswer::Behind));
                         }
                     }
@@ -146,7 +155,7 @@ impl Open {
 
 impl Reader {
     /// What reads the Redis of a mirror, of which no answer is waited for longer than `deadline`. `None` when no
-    /// mirror is asked for. Connects when it is asked for something, on the runtime that asks.
+    /// mirror is asked for, or it lets older values stay. Connects when it is asked for something, on the runtime that asks.
     ///
     /// # Errors
     /// As [`MirrorConfig::target`].
@@ -156,11 +165,25 @@ impl Reader {
         deadline: Duration,
     ) -> Result<Option<Self>, ConfigError> {
         let Some(target) = config.target()? else { return Ok(None) };
-        let names = Names::new(store_id, target.db, &config.prefix);
+        if !config.form.overwrite {
+            // What is there may be older than what the store has.
+            return Ok(None);
+        }
+        let names = Names::new(store_id, target.db, &config.prefix, &config.form);
         let state =
             Mutex::new(State { link: Link::Closed(Instant::now()), failures: 0, told_forbidden: false });
         let (prefix, backoff_max) = (config.prefix.clone(), config.backoff_max);
-        Ok(Some(Self { inner: Arc::new(Inner { target, names, prefix, deadline, backoff_max, state }) }))
+        Ok(Some(Self {
+            inner: Arc::new(Inner {
+                target,
+                names,
+                prefix,
+                form: config.form.value,
+                deadline,
+                backoff_max,
+                state,
+            }),
+        }))
     }
 
     /// The triples of these hashes, if Redis has every mutation up to `needed`; each `None` where Redis has none, or
@@ -176,10 +199,14 @@ impl Reader {
         let open = self.connection().ok_or(NoAnswer::NotConnected)?;
         let key = |hash: &TripleHash| format!("{}{hash}", self.inner.prefix).into_bytes();
         let keys: Vec<_> = hashes.iter().map(key).collect();
-        match self.within(&open, open.values(&keys, needed)).await? {
+        match self.within(&open, open.values(self.inner.form, &self.inner.names, &keys, needed)).await? {
             Ok(values) => {
                 *locked(&open.behind_since) = None;
-                Ok(values.iter().zip(hashes).map(|(value, hash)| triple(value, hash)).collect())
+                Ok(values
+                    .iter()
+                    .zip(hashes)
+                    .map(|(value, hash)| triple(self.inner.form, value, hash))
+                    .collect())
             }
             Err(why) => {
                 let since = *locked(&open.behind_since).get_or_insert_with(Instant::now);
@@ -304,9 +331,8 @@ impl Reader {
 }
 
 /// The triple that a value is, if it has this hash.
-fn triple(value: &Value, hash: &TripleHash) -> Option<TripleRecord> {
-    let Value::BulkString(bytes) = value else { return None };
-    TripleRecord::from_json(bytes).filter(|record| record.triple.hash() == *hash)
+fn triple(form: ValueForm, value: &Value, hash: &TripleHash) -> Option<TripleRecord> {
+    form.decode(value).filter(|record| record.triple.hash() == *hash)
 }
 
 #[cfg(test)]
@@ -319,10 +345,10 @@ mod tests {
         let [one, two] = [1, 2].map(|n| Triple::new(Cid::ZERO, Cid::ZERO, Cid::from_two_lanes([0, n])));
         let record = TripleRecord::new(one, 1.5, None);
         let value = Value::BulkString(record.to_json(&one.hash()).to_string().into());
-        assert_eq!(triple(&value, &one.hash()).map(|found| found.triple), Some(one));
-        assert_eq!(triple(&value, &two.hash()), None);
+        assert_eq!(triple(ValueForm::Json, &value, &one.hash()).map(|found| found.triple), Some(one));
+        assert_eq!(triple(ValueForm::Json, &value, &two.hash()), None);
         for other in [Value::Nil, Value::BulkString(b"{}".to_vec()), Value::Int(1)] {
-            assert_eq!(triple(&other, &one.hash()), None);
+            assert_eq!(triple(ValueForm::Json, &other, &one.hash()), None);
         }
     }
 }

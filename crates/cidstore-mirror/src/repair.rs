@@ -5,6 +5,7 @@
 //! what is there; and what the log brings afterwards ends with the newest, as always.
 
 use crate::chunk::{Chunk, Filler};
+use crate::encode::Encoder;
 use crate::failure::Failure;
 use crate::follower::Follower;
 use crate::link::Link;
@@ -28,7 +29,10 @@ impl Follower {
         newest: Seq,
     ) -> Result<Chunk, Failure> {
         let records = source::records(&self.mirror.parts.source, hashes, newest).await?;
-        let mut filler = Filler::new(&self.mirror.config.prefix, link.slots().cloned(), self.bounds.clone());
+        let config = &self.mirror.config;
+        // Whatever is there is to go, of another type or older and kept.
+        let encoder = Encoder::new(&config.prefix, config.form.clone(), true);
+        let mut filler = Filler::new(encoder, None, link.slots().cloned(), self.bounds.clone());
         for (hash, record) in hashes.iter().zip(&records) {
             filler.repair(hash, record.as_ref());
         }

@@ -1,15 +1,20 @@
 //! Removing what Redis holds and the store does not: before a rebuild, since a part of the log that
 //! is gone may have held deletions.
 //!
-//! Only keys that this mirror would write are touched: prefix and 64 lower-case hex digits, with a
-//! JSON value whose triple has that hash. Where another store mirrors under the same prefix,
-//! nothing is removed, since its keys cannot be told from stale ones.
+//! Only keys that this mirror would write, in whichever form, are touched: prefix and 64 lower-case hex digits,
+//! with a value whose triple has that hash; and of the sets, members that are such hashes. Where another store
+//! mirrors under the same prefix, nothing is removed, since its keys cannot be told from stale ones.
 
+use crate::config::MirrorConfig;
 use crate::connect::Connection;
 use crate::failure::Failure;
-use crate::link::{EPOCH_KEYS, Link, Names};
+use crate::form::ValueForm;
+use crate::link::{Link, is_wrong_type};
+use crate::names::{EPOCH_KEYS, Names};
+use crate::prune;
+use crate::sets::Kind;
 use crate::source::{self, RebuildSource};
-use cidstore_types::{Cid, Triple, TripleHash};
+use cidstore_types::TripleHash;
 use redis::{Pipeline, Value};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +25,9 @@ const SCAN_COUNT: usize = 1000;
 pub(crate) const UNSETTLED_PAUSE: Duration = Duration::from_secs(1);
 /// Values read at once to see whose they are: 64 values of at most some 64 KiB.
 pub(crate) const VALUES_AT_ONCE: usize = 64;
+/// Forms by the command that reads them. The first does for most, the others for what is of another type.
+const FORMS: [&[ValueForm]; 3] =
+    [&[ValueForm::Json, ValueForm::MessagePack], &[ValueForm::Hash], &[ValueForm::RedisJson]];
 
 /// How far the sweep is, so that it goes on after a lost connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,11 +55,12 @@ impl Sweep {
 pub(crate) async fn run(
     link: &Link,
     names: &Names,
-    prefix: &str,
+    config: &MirrorConfig,
     source: &Arc<dyn RebuildSource>,
     progress: &mut Sweep,
     removed: &mut u64,
 ) -> Result<(), Failure> {
+    let prefix = &*config.prefix;
     if *progress == Sweep::NotBegun {
         let shared = shared_with_another_store(link, names, prefix).await?;
         *progress = if shared { Sweep::Done } else { Sweep::At { server: 0, cursor: 0 } };
@@ -63,6 +72,10 @@ pub(crate) async fn run(
             break;
         };
         let (next, keys) = scan(connection, cursor, &pattern).await?;
+        let kept = config.form.sets.kinds();
+        let set = |key: &Vec<u8>| Some((key.clone(), kept.contains(&Kind::of_key(key, prefix)?)));
+        let sets: Vec<(Vec<u8>, bool)> = keys.iter().filter_map(set).collect();
+        prune::run(connection, &sets, source).await?;
         let candidates: Vec<(Vec<u8>, TripleHash)> = keys
             .into_iter()
             .filter_map(|key| Some((hash_of_key(&key, prefix)?, key)))
@@ -122,11 +135,11 @@ pub(crate) async fn shared_with_another_store(
     Ok(false)
 }
 
-/// Those of the keys whose triple the store does not have.
-pub(crate) async fn absent(
+/// Those whose triple the store does not have.
+pub(crate) async fn absent<T: Send + 'static>(
     source: &Arc<dyn RebuildSource>,
-    keys: Vec<(Vec<u8>, TripleHash)>,
-) -> Result<Vec<(Vec<u8>, TripleHash)>, Failure> {
+    keys: Vec<(T, TripleHash)>,
+) -> Result<Vec<(T, TripleHash)>, Failure> {
     if keys.is_empty() {
         return Ok(keys);
     }
@@ -141,23 +154,35 @@ pub(crate) async fn absent(
 /// Removes those keys whose value is a triple of that hash; returns how many. A command for each key: keys
 /// of a cluster may not go together.
 async fn remove_own(server: &Connection, keys: &[(Vec<u8>, TripleHash)]) -> Result<u64, Failure> {
-    let mut read = Pipeline::with_capacity(keys.len());
-    for (key, _) in keys {
-        read.cmd("GET").arg(key);
-    }
-    let values = server.send(&read).await?;
     let mut remove = Pipeline::new();
-    for ((key, hash), value) in keys.iter().zip(values) {
-        match value {
-            Value::BulkString(text) if triple_of_json(&text).is_some_and(|triple| triple.hash() == *hash) => {
+    let mut unread: Vec<_> = keys.iter().collect();
+    for (n, forms) in FORMS.iter().enumerate() {
+        if unread.is_empty() {
+            break;
+        }
+        let mut read = Pipeline::with_capacity(unread.len());
+        for (key, _) in &unread {
+            read.add_command(forms[0].read(key));
+        }
+        let mut of_other_type = Vec::new();
+        for (entry, value) in unread.into_iter().zip(server.send(&read).await?) {
+            let (key, hash) = entry;
+            if let Value::ServerError(error) = &value {
+                let failure = Failure::from_server(error);
+                if is_wrong_type(error) {
+                    of_other_type.push(entry);
+                } else if n == 0 || !failure.is_forbidden {
+                    // It hides what is there. A form that cannot be read is not written either.
+                    return Err(failure.at(&server.address));
+                }
+            } else if forms
+                .iter()
+                .any(|form| form.decode(&value).is_some_and(|record| record.triple.hash() == *hash))
+            {
                 remove.cmd("UNLINK").arg(key);
             }
-            // Of another type, it is no value of ours. Anything else hides what is there.
-            Value::ServerError(error) if error.code() != "WRONGTYPE" => {
-                return Err(Failure::from_server(&error).at(&server.address));
-            }
-            _ => {}
         }
+        unread = of_other_type;
     }
     if remove.is_empty() {
         return Ok(0);
@@ -172,18 +197,10 @@ async fn remove_own(server: &Connection, keys: &[(Vec<u8>, TripleHash)]) -> Resu
     Ok(count)
 }
 
+/// The triple hash that a key is made of.
 pub(crate) fn hash_of_key(key: &[u8], prefix: &str) -> Option<TripleHash> {
     let hex = std::str::from_utf8(key.strip_prefix(prefix.as_bytes())?).ok()?;
     TripleHash::parse(hex).filter(|hash| hash.to_hex() == hex)
-}
-
-pub(crate) fn triple_of_json(text: &[u8]) -> Option<Triple> {
-    let json: serde_json::Value = serde_json::from_slice(text).ok()?;
-    let cid = |part: &str| {
-        let lane = |name: &str| json.get(part)?.get(name)?.as_u64();
-        Some(Cid::from_lanes([lane("high")?, lane("high_mid")?, lane("low_mid")?, lane("low")?]))
-    };
-    Some(Triple::new(cid("subject")?, cid("predicate")?, cid("object")?))
 }
 
 /// The pattern of `SCAN` for the keys of that prefix.
@@ -200,7 +217,7 @@ fn glob_escaped(prefix: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cidstore_types::TripleRecord;
+    use cidstore_types::{Cid, Triple};
 
     #[test]
     fn only_own_keys_are_recognized() {
@@ -213,11 +230,6 @@ mod tests {
         assert_eq!(hash_of_key(&key("b:"), "a*:"), None);
         assert_eq!(hash_of_key(&key("").to_ascii_uppercase(), ""), None);
         assert_eq!(hash_of_key(b"cidstore:mirror:x", ""), None);
-        let json = TripleRecord::new(triple, 1.5, None).to_json(&hash).to_string();
-        assert_eq!(triple_of_json(json.as_bytes()), Some(triple));
-        for other in ["", "{}", "[1]", r#"{"subject":{"high":1}}"#] {
-            assert_eq!(triple_of_json(other.as_bytes()), None);
-        }
         assert_eq!(glob_escaped("a*[b]:"), r"a\*\[b\]:");
     }
 }

@@ -89,7 +89,7 @@ async fn each_difference_is_found_and_repaired(prefix: &str) {
             "{what}"
         );
         let (kind, what) = told(&report, &key(3));
-        assert!(kind == Kind::Stale && what.contains("no plain string"), "{what}");
+        assert!(kind == Kind::Stale && what.contains("another type"), "{what}");
         let (kind, what) = told(&report, &key(950));
         assert!(kind == Kind::Stale && what.contains("does not have"), "{what}");
         assert_eq!(told(&report, &foreign).0, Kind::Foreign);

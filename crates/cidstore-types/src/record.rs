@@ -41,23 +41,6 @@ impl TripleRecord {
         }
         map.into()
     }
-
-    /// Reads the text of [`TripleRecord::to_json`], and gives the same text again. `None` where it is another.
-    /// What `to_json` added counts as the client's own from then on.
-    pub fn from_json(text: &[u8]) -> Option<Self> {
-        let Ok(Value::Object(mut map)) = serde_json::from_slice(text) else { return None };
-        let mut part = |name: &str| lanes_of(&map.remove(name)?);
-        let triple = Triple::new(part("subject")?, part("predicate")?, part("object")?);
-        let created_at = map.remove("created_at")?.as_f64()?;
-        map.get("provenance")?.as_object()?;
-        let metadata = serde_json::from_value(map.into()).ok()?;
-        Some(Self { triple, created_at, metadata })
-    }
-}
-
-fn lanes_of(json: &Value) -> Option<Cid> {
-    let lane = |name: &str| json.get(name)?.as_u64();
-    Some(Cid::from_lanes([lane("high")?, lane("high_mid")?, lane("low_mid")?, lane("low")?]))
 }
 
 fn lanes_json(cid: Cid) -> Value {
@@ -85,14 +68,5 @@ mod tests {
         );
         let own = TripleRecord::new(triple, 1.0, Some(r#"{"provenance":{"triple_hash":"mine"}}"#));
         assert_eq!(own.to_json(&hash)["provenance"]["triple_hash"], "mine");
-        for record in [record, own, TripleRecord::new(triple, 0.1, None)] {
-            let text = record.to_json(&hash).to_string();
-            let read = TripleRecord::from_json(text.as_bytes()).unwrap();
-            assert_eq!((read.triple, read.created_at), (record.triple, record.created_at));
-            assert_eq!(read.to_json(&hash).to_string(), text);
-        }
-        for other in ["", "[]", "{}", r#"{"subject":{"high":1}}"#] {
-            assert_eq!(TripleRecord::from_json(other.as_bytes()), None, "{other}");
-        }
     }
 }

@@ -4,13 +4,13 @@ mod asked;
 
 pub use asked::act;
 
-use crate::config::{Config, RedisProtocol};
+use crate::config::{Config, RedisEvents, RedisProtocol, RedisSets, RedisTtlRefresh, RedisValue};
 use crate::shared::Shared;
 use cidstore_disk::Disk;
 use cidstore_engine::{Looked, Page, Reader, Snapshot};
 use cidstore_mirror::{
-    ConfigError, Found, Mirror, MirrorConfig, OpenError, Parts, Protocol, Reader as RedisReader, RebuildPage,
-    RebuildSource, Secret, SourceError,
+    Announcing, ConfigError, Events, Form, Found, Mirror, MirrorConfig, OpenError, Parts, Protocol,
+    Reader as RedisReader, RebuildPage, RebuildSource, Secret, Sets, SourceError, ValueForm,
 };
 use cidstore_types::{Pattern, Triple, TripleHash};
 use std::path::Path;
@@ -136,10 +136,45 @@ pub fn settings(config: &Config) -> MirrorConfig {
             RedisProtocol::Resp3 => Protocol::Resp3,
         },
         prefix: config.redis_prefix.clone(),
+        form: form(config),
+        events: events(config),
         connect_timeout: ms(config.redis_connect_timeout_ms),
         response_timeout: ms(config.redis_response_timeout_ms),
         health_interval: ms(config.redis_health_ms),
         backoff_max: ms(config.redis_backoff_max_ms),
+    }
+}
+
+fn form(config: &Config) -> Form {
+    Form {
+        value: match config.redis_value {
+            RedisValue::Json => ValueForm::Json,
+            RedisValue::RedisJson => ValueForm::RedisJson,
+            RedisValue::Hash => ValueForm::Hash,
+            RedisValue::MessagePack => ValueForm::MessagePack,
+        },
+        ttl: config.redis_ttl,
+        keep_ttl: config.redis_ttl_refresh == RedisTtlRefresh::Never,
+        overwrite: config.redis_overwrite,
+        compress_above: config.redis_compress_above.len(),
+        sets: match config.redis_sets {
+            RedisSets::None => Sets::None,
+            RedisSets::Sp => Sets::Sp,
+            RedisSets::Po => Sets::Po,
+            RedisSets::Both => Sets::Both,
+        },
+    }
+}
+
+fn events(config: &Config) -> Events {
+    Events {
+        announcing: match config.redis_events {
+            RedisEvents::None => Announcing::None,
+            RedisEvents::Publish => Announcing::Publish,
+            RedisEvents::Stream => Announcing::Stream,
+        },
+        key: config.redis_events_key.clone(),
+        stream_maxlen: config.redis_stream_maxlen,
     }
 }
 

@@ -20,10 +20,10 @@ pub use report::{DIFFERENCES_MAX, Difference, Outcome, Verification, Verificatio
 pub use sight::Kind;
 
 use crate::config::Target;
-use crate::encode::Encoder;
 use crate::failure::Failure;
-use crate::link::{Link, Names};
+use crate::link::Link;
 use crate::mirror::Mirror;
+use crate::names::Names;
 use crate::pace::backoff;
 use crate::repair::Repair;
 use crate::source::{self, RebuildSource};
@@ -33,7 +33,7 @@ use cidstore_types::{Seq, TripleHash};
 use cidstore_wal::Log;
 use reading::Place;
 use redis::Value;
-use sight::{Expected, Judged, Sight, describe};
+use sight::{Expected, Judged, Sight, Terms, describe};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +66,7 @@ pub(crate) struct Verifier {
     prefix: String,
     backoff_max: Duration,
     repairs: mpsc::Sender<Repair>,
-    encoder: Encoder,
+    terms: Terms,
     link: Option<Link>,
     /// Failures in a row.
     failures: u32,
@@ -91,7 +91,7 @@ impl Verifier {
             prefix: mirror.config.prefix.clone(),
             backoff_max: mirror.config.backoff_max,
             repairs,
-            encoder: Encoder::new(&mirror.config.prefix),
+            terms: Terms::from(&mirror.config.form),
             link: None,
             failures: 0,
             place: Place::default(),
@@ -171,11 +171,8 @@ impl Verifier {
         at_least: Seq,
     ) -> Result<Vec<(Expected, Sight, Value)>, Failure> {
         let records = source::records(&self.source, hashes, at_least).await?;
-        let expected: Vec<_> = hashes
-            .iter()
-            .zip(&records)
-            .map(|(hash, record)| Expected::of(&mut self.encoder, hash, record.as_ref()))
-            .collect();
+        let expected: Vec<_> =
+            hashes.iter().zip(&records).map(|(hash, record)| Expected::of(hash, record.as_ref())).collect();
         let sights = self.sights(hashes, &expected).await?;
         Ok(expected
             .into_iter()
@@ -228,7 +225,7 @@ impl Verifier {
                         Judged::Unsure => again.push((*hash, sight)),
                         Judged::Different(kind) => {
                             let kind = if self.is_shared && sight.is_absent() { Kind::Foreign } else { kind };
-                            let what = describe(kind, &expected, &reply);
+                            let what = describe(self.terms.form, kind, &expected, &reply);
                             differ.push(Found { hash: *hash, sight, kind, what });
                         }
                     }
@@ -250,7 +247,7 @@ impl Verifier {
                 continue;
             }
             differences += 1;
-            let key = String::from_utf8_lossy(self.encoder.key_of(&hash)).into_owned();
+            let key = self.key_of(&hash);
             self.update(|report| {
                 match kind {
                     Kind::Missing => report.missing += 1,
@@ -274,6 +271,10 @@ impl Verifier {
             self.repair(&to_repair).await?;
         }
         Ok(())
+    }
+
+    fn key_of(&self, hash: &TripleHash) -> String {
+        format!("{}{hash}", self.prefix)
     }
 
     /// Whether a key without a triple was not counted yet, as far as that is remembered.

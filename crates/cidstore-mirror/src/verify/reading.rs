@@ -65,13 +65,14 @@ impl Verifier {
         hashes: &[TripleHash],
         expected: &[Expected],
     ) -> Result<Vec<(Sight, Value)>, Failure> {
-        let keys: Vec<_> = hashes.iter().map(|hash| self.encoder.key_of(hash).to_vec()).collect();
+        let keys: Vec<_> = hashes.iter().map(|hash| self.key_of(hash).into_bytes()).collect();
+        let terms = self.terms;
         loop {
             let looked: Result<Vec<_>, Failure> = async {
-                let replies = self.connect().await?.values(&keys).await?;
+                let replies = self.connect().await?.values(terms.form, &keys).await?;
                 let looked = hashes.iter().zip(expected).zip(replies);
                 looked
-                    .map(|((hash, expected), reply)| Ok((Sight::of(expected, hash, &reply)?, reply)))
+                    .map(|((hash, expected), reply)| Ok((Sight::of(terms, expected, hash, &reply)?, reply)))
                     .collect()
             }
             .await;

@@ -1,12 +1,11 @@
 //! What a triple is in the store and in Redis at one moment, and what follows from two such looks. Nothing
 //! here knows connections or clocks.
 //!
-//! What Redis should hold is whatever [`Encoder`] makes of a record, and is compared byte for byte. Another
-//! form of values changes [`Expected::of`] and [`seen`], and nothing else of a verification.
+//! What is compared is the JSON of the record, which is the same whatever the form of the value.
 
-use crate::encode::Encoder;
 use crate::failure::Failure;
-use crate::sweep::triple_of_json;
+use crate::form::{Form, ValueForm};
+use crate::link::is_wrong_type;
 use cidstore_types::{TripleHash, TripleRecord};
 use redis::Value;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -41,21 +40,34 @@ fn digest(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// What Redis should hold under a key: `None` is nothing.
-pub(super) struct Expected(Option<Vec<u8>>);
+/// What Redis should hold under a key: the JSON of a record, in whichever form. `None` is nothing.
+pub(super) struct Expected(Option<String>);
 
 impl Expected {
-    /// What the mirror makes of what the store has.
-    pub fn of(encoder: &mut Encoder, hash: &TripleHash, record: Option<&TripleRecord>) -> Self {
-        Self(record.map(|record| {
-            encoder.record(record, hash);
-            encoder.value().to_vec()
-        }))
+    /// What the store has.
+    pub fn of(hash: &TripleHash, record: Option<&TripleRecord>) -> Self {
+        Self(record.map(|record| record.to_json(hash).to_string()))
     }
 
-    /// Of the value.
+    /// Of the JSON.
     pub fn bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, Vec::len)
+        self.0.as_ref().map_or(0, String::len)
+    }
+}
+
+/// What of the settings decides what may stand in Redis.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub form: ValueForm,
+    /// An older value of a triple may stay.
+    keeps_older: bool,
+    /// A triple may be gone, since its time was over.
+    expires: bool,
+}
+
+impl From<&Form> for Terms {
+    fn from(form: &Form) -> Self {
+        Self { form: form.value, keeps_older: !form.overwrite, expires: form.ttl > 0 }
     }
 }
 
@@ -72,16 +84,21 @@ enum Seen {
     OtherType,
 }
 
-fn seen(hash: &TripleHash, reply: &Value) -> Result<Seen, Failure> {
+fn seen(form: ValueForm, hash: &TripleHash, reply: &Value) -> Result<Seen, Failure> {
     match reply {
-        Value::Nil => Ok(Seen::Nothing),
-        Value::BulkString(bytes) => {
-            let is_triple = triple_of_json(bytes).is_some_and(|triple| triple.hash() == *hash);
-            Ok(Seen::Value { digest: digest(bytes), is_triple })
-        }
-        Value::ServerError(error) if error.code() == "WRONGTYPE" => Ok(Seen::OtherType),
+        Value::ServerError(error) if is_wrong_type(error) => Ok(Seen::OtherType),
         Value::ServerError(error) => Err(Failure::from_server(error)),
-        other => Err(Failure::unexpected_reply("GET", other)),
+        Value::Nil => Ok(Seen::Nothing),
+        // A hash without any of the fields.
+        Value::Array(fields) if fields.iter().all(|field| *field == Value::Nil) => Ok(Seen::Nothing),
+        Value::BulkString(_) | Value::Array(_) => Ok(match form.decode(reply) {
+            Some(record) => Seen::Value {
+                digest: digest(record.to_json(hash).to_string().as_bytes()),
+                is_triple: record.triple.hash() == *hash,
+            },
+            None => Seen::Value { digest: digest(format!("{reply:?}").as_bytes()), is_triple: false },
+        }),
+        other => Err(Failure::unexpected_reply("the reading of a value", other)),
     }
 }
 
@@ -106,8 +123,17 @@ impl Sight {
     ///
     /// # Errors
     /// The reply is one that tells nothing of what is there.
-    pub fn of(expected: &Expected, hash: &TripleHash, reply: &Value) -> Result<Self, Failure> {
-        Ok(Self { expected: expected.0.as_deref().map(digest), seen: seen(hash, reply)? })
+    pub fn of(terms: Terms, expected: &Expected, hash: &TripleHash, reply: &Value) -> Result<Self, Failure> {
+        let seen = seen(terms.form, hash, reply)?;
+        let mut expected = expected.0.as_ref().map(|json| digest(json.as_bytes()));
+        match (&mut expected, seen) {
+            (Some(expected), Seen::Value { digest, is_triple: true }) if terms.keeps_older => {
+                *expected = digest;
+            }
+            (expected @ Some(_), Seen::Nothing) if terms.expires => *expected = None,
+            _ => {}
+        }
+        Ok(Self { expected, seen })
     }
 
     /// How the two sides differ, if they do.
@@ -141,21 +167,29 @@ impl Sight {
 const SHOWN_BYTES: usize = 60;
 
 /// What differs, for people.
-pub(super) fn describe(kind: Kind, expected: &Expected, reply: &Value) -> String {
+pub(super) fn describe(form: ValueForm, kind: Kind, expected: &Expected, reply: &Value) -> String {
     let is_other_type = matches!(reply, Value::ServerError(_));
-    match (kind, &expected.0, reply) {
-        (Kind::Missing, ..) => "the key is not there".into(),
-        (Kind::Foreign, ..) if is_other_type => {
-            "the key is no plain string, and the store has no such triple".into()
+    match (kind, &expected.0) {
+        (Kind::Missing, _) => "the key is not there".into(),
+        (Kind::Foreign, _) if is_other_type => {
+            format!("the key holds no {}, and the store has no such triple", form.as_str())
         }
-        (Kind::Foreign, ..) => "the value is no triple of that hash, or another store's".into(),
-        (Kind::Stale, None, _) => "the store does not have this triple any more".into(),
-        (Kind::Stale, Some(expected), Value::BulkString(found)) => {
-            let at = expected.iter().zip(found).take_while(|(a, b)| a == b).count();
-            let (expected, found) = (excerpt(expected, at), excerpt(found, at));
-            format!("from byte {at} on: expected {expected}, found {found}")
+        (Kind::Foreign, _) => "the value is no triple of that hash, or another store's".into(),
+        (Kind::Stale, None) => "the store does not have this triple any more".into(),
+        (Kind::Stale, Some(_)) if is_other_type => {
+            format!("the key holds another type than redis_value = {}", form.as_str())
         }
-        (Kind::Stale, Some(_), _) => "the key is no plain string".into(),
+        (Kind::Stale, Some(expected)) => {
+            let found = match (form.decode(reply), reply) {
+                (Some(record), _) => record.to_json(&record.triple.hash()).to_string().into_bytes(),
+                (None, Value::BulkString(bytes)) => bytes.clone(),
+                (None, other) => format!("{other:?}").into_bytes(),
+            };
+            let expected = expected.as_bytes();
+            let at = expected.iter().zip(&found).take_while(|(a, b)| a == b).count();
+            let (expected, found) = (excerpt(expected, at), excerpt(&found, at));
+            format!("from byte {at} of the JSON on: expected {expected}, found {found}")
+        }
     }
 }
 
@@ -189,11 +223,11 @@ mod tests {
     fn differences_are_told_apart() {
         let (hash, stored) = record(1.5);
         let (_, older) = record(1.0);
-        let mut encoder = Encoder::new("p:");
-        let mut look = |record: Option<&TripleRecord>, reply: Value| {
-            let expected = Expected::of(&mut encoder, &hash, record);
-            let kind = Sight::of(&expected, &hash, &reply).unwrap().difference();
-            (kind, kind.map(|kind| describe(kind, &expected, &reply)).unwrap_or_default())
+        let terms = Terms::from(&Form::default());
+        let look = |record: Option<&TripleRecord>, reply: Value| {
+            let expected = Expected::of(&hash, record);
+            let kind = Sight::of(terms, &expected, &hash, &reply).unwrap().difference();
+            (kind, kind.map(|kind| describe(terms.form, kind, &expected, &reply)).unwrap_or_default())
         };
         let junk = || Value::BulkString(b"{}".to_vec());
         assert_eq!(look(Some(&stored), value(&stored, &hash)).0, None);
@@ -205,24 +239,46 @@ mod tests {
         assert_eq!(look(Some(&stored), junk()).0, Some(Kind::Stale));
         assert_eq!(
             look(Some(&stored), wrong_type()),
-            (Some(Kind::Stale), "the key is no plain string".into())
+            (Some(Kind::Stale), "the key holds another type than redis_value = json".into())
         );
         assert_eq!(look(None, value(&stored, &hash)).0, Some(Kind::Stale));
         assert_eq!(look(None, junk()).0, Some(Kind::Foreign));
         assert_eq!(look(None, wrong_type()).0, Some(Kind::Foreign));
         // What hides what is there is no difference.
         let loading = redis::parse_redis_value(b"-LOADING Redis is loading\r\n").unwrap();
-        let nothing = Expected::of(&mut Encoder::new(""), &hash, None);
-        assert!(Sight::of(&nothing, &hash, &loading).is_err());
+        let nothing = Expected::of(&hash, None);
+        assert!(Sight::of(terms, &nothing, &hash, &loading).is_err());
+    }
+
+    #[test]
+    fn what_the_settings_allow_is_no_difference() {
+        let (hash, stored) = record(1.5);
+        let (_, older) = record(1.0);
+        let differs = |form: &Form, reply: &Value| {
+            let expected = Expected::of(&hash, Some(&stored));
+            Sight::of(form.into(), &expected, &hash, reply).unwrap().difference()
+        };
+        let (old, junk) = (value(&older, &hash), Value::BulkString(b"{}".to_vec()));
+        let nx = Form { overwrite: false, ..Form::default() };
+        assert_eq!(differs(&nx, &old), None);
+        assert_eq!(differs(&nx, &junk), Some(Kind::Stale));
+        assert_eq!(differs(&nx, &Value::Nil), Some(Kind::Missing));
+        let ttl = Form { ttl: 60, ..Form::default() };
+        assert_eq!(differs(&ttl, &Value::Nil), None);
+        assert_eq!(differs(&ttl, &old), Some(Kind::Stale));
+        let fields = |nil| Value::Array(vec![if nil { Value::Nil } else { Value::BulkString(vec![1]) }; 8]);
+        let hashes = Form { value: ValueForm::Hash, ..Form::default() };
+        assert_eq!(differs(&hashes, &fields(true)), Some(Kind::Missing));
+        assert_eq!(differs(&hashes, &fields(false)), Some(Kind::Stale));
     }
 
     #[test]
     fn only_what_stays_as_it_is_differs() {
         let (hash, stored) = record(1.5);
         let (_, newer) = record(2.5);
-        let mut encoder = Encoder::new("");
-        let mut look = |record: Option<&TripleRecord>, reply: &Value| {
-            Sight::of(&Expected::of(&mut encoder, &hash, record), &hash, reply).unwrap()
+        let terms = Terms::from(&Form::default());
+        let look = |record: Option<&TripleRecord>, reply: &Value| {
+            Sight::of(terms, &Expected::of(&hash, record), &hash, reply).unwrap()
         };
         let (old, new) = (value(&stored, &hash), value(&newer, &hash));
         let missing = look(Some(&stored), &Value::Nil);

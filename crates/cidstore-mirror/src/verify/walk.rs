@@ -67,11 +67,8 @@ impl Verifier {
     /// Compares triples of the store with Redis. Returns about how many bytes their values are.
     async fn compare(&mut self, records: &[TripleRecord]) -> Result<usize, Failure> {
         let hashes: Vec<_> = records.iter().map(|record| record.triple.hash()).collect();
-        let expected: Vec<_> = hashes
-            .iter()
-            .zip(records)
-            .map(|(hash, record)| Expected::of(&mut self.encoder, hash, Some(record)))
-            .collect();
+        let expected: Vec<_> =
+            hashes.iter().zip(records).map(|(hash, record)| Expected::of(hash, Some(record))).collect();
         self.suspect(&hashes, &expected).await?;
         Ok(expected.iter().map(Expected::bytes).sum())
     }
@@ -132,8 +129,7 @@ impl Verifier {
         let absent = absent(&self.source, own).await?;
         for group in absent.chunks(VALUES_AT_ONCE) {
             let hashes: Vec<_> = group.iter().map(|(_, hash)| *hash).collect();
-            let expected: Vec<_> =
-                hashes.iter().map(|hash| Expected::of(&mut self.encoder, hash, None)).collect();
+            let expected: Vec<_> = hashes.iter().map(|hash| Expected::of(hash, None)).collect();
             self.suspect(&hashes, &expected).await?;
         }
         self.update(|report| report.keys += looked_up);

@@ -8,11 +8,12 @@ pub mod server;
 
 use cidstore_disk::RealDisk;
 use cidstore_mirror::{
-    Found, Mirror, MirrorConfig, MirrorState, Parts, RebuildPage, RebuildSource, Report, SourceError, State,
+    Found, Mirror, MirrorConfig, MirrorState, Parts, RebuildPage, RebuildSource, Report, Sets, SourceError,
+    State,
 };
 use cidstore_types::{Batch, Cid, Op, Seq, Triple, TripleHash, TripleRecord};
 use cidstore_wal::{Options, Wal};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -209,6 +210,76 @@ impl Rig {
             (format!("{}{hash}", self.config.prefix), record.to_json(&hash).to_string())
         };
         model.rows.iter().map(pair).collect()
+    }
+
+    /// The triples that the store has, with their keys in Redis.
+    pub fn records(&self) -> BTreeMap<String, TripleRecord> {
+        let model = self.model.0.lock().unwrap();
+        let pair = |(triple, record): (&Triple, &TripleRecord)| {
+            (format!("{}{}", self.config.prefix, triple.hash()), record.clone())
+        };
+        model.rows.iter().map(pair).collect()
+    }
+
+    /// Keys of the sets that are kept, with their members.
+    fn expected_sets(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut sets = BTreeMap::<_, BTreeSet<_>>::new();
+        let kinds = self.config.form.sets;
+        for TripleRecord { triple, .. } in self.records().values() {
+            let [s, p, o] = [triple.s(), triple.p(), triple.o()].map(|cid| cid.to_hex());
+            let mut add = |mark, pair: [&str; 2]| {
+                let key = format!("{}{mark}{}", self.config.prefix, pair.concat());
+                sets.entry(key).or_default().insert(triple.hash().to_hex());
+            };
+            if matches!(kinds, Sets::Sp | Sets::Both) {
+                add("sp:", [&s, &p]);
+            }
+            if matches!(kinds, Sets::Po | Sets::Both) {
+                add("po:", [&p, &o]);
+            }
+        }
+        sets
+    }
+
+    /// Waits until Redis holds exactly what it should, in the form that is configured.
+    pub async fn until_in_form(&self, server: &server::Redis) {
+        let begin = Instant::now();
+        loop {
+            self.until("nothing owed", |report| report.lag == 0).await;
+            let wrong = self.difference(server);
+            let Some(wrong) = wrong else { return };
+            assert!(begin.elapsed() < DEADLINE, "{wrong}; {:?}", self.report());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// What is not as it should be, in the form that is configured.
+    fn difference(&self, server: &server::Redis) -> Option<String> {
+        let mut connection = server.connection();
+        let value = self.config.form.value;
+        let (mut records, mut sets) = (self.records(), self.expected_sets());
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
+        for key in keys {
+            if key.starts_with("cidstore:") {
+                continue;
+            }
+            if let Some(record) = records.remove(&key) {
+                let reply = value.read(key.as_bytes()).query(&mut connection);
+                if !reply.as_ref().is_ok_and(|reply| value.matches(reply, &record)) {
+                    return Some(format!("{key} is {reply:?}, expected {record:?}"));
+                }
+            } else if let Some(expected) = sets.remove(&key) {
+                let found: redis::RedisResult<BTreeSet<String>> =
+                    redis::cmd("SMEMBERS").arg(&key).query(&mut connection);
+                if found.as_ref() != Ok(&expected) {
+                    return Some(format!("{key} is {found:?}, expected {expected:?}"));
+                }
+            } else {
+                return Some(format!("{key} is there"));
+            }
+        }
+        let missing = records.keys().chain(sets.keys()).next()?;
+        Some(format!("{missing} is missing"))
     }
 
     pub fn report(&self) -> Report {

@@ -189,7 +189,9 @@ impl Redis {
     pub fn epoch(&self) -> Option<u64> {
         let mut connection = self.connection();
         let keys: Vec<String> = connection.keys("cidstore:mirror:*").unwrap();
-        keys.first().and_then(|key| connection.get(key).unwrap())
+        let value: Option<String> = keys.first().and_then(|key| connection.get(key).unwrap());
+        // Behind it there may be the form.
+        value.and_then(|value| value.split(' ').next()?.parse().ok())
     }
 }
 

@@ -19,7 +19,10 @@ pub use environment::Environment;
 pub use networks::Networks;
 pub use settings::{Config, SETTINGS, Setting};
 pub use show::{effective, table};
-pub use value::{Durability, Endpoint, LogFormat, PubFormat, RedisProtocol, Secret};
+pub use value::{
+    Durability, Endpoint, LogFormat, PubFormat, RedisEvents, RedisProtocol, RedisSets, RedisTtlRefresh,
+    RedisValue, Secret,
+};
 
 use std::collections::BTreeMap;
 use std::fmt;

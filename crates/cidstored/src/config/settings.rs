@@ -2,7 +2,10 @@
 //! `cidstored config` and the table in the README all come from it.
 
 use super::networks::Networks;
-use super::value::{Bytes, Durability, Endpoint, LogFormat, PubFormat, RedisProtocol, Secret, Url, Value};
+use super::value::{
+    Bytes, Durability, Endpoint, LogFormat, PubFormat, RedisEvents, RedisProtocol, RedisSets,
+    RedisTtlRefresh, RedisValue, Secret, Url, Value,
+};
 use std::path::PathBuf;
 
 /// One row of the table: what is known about a setting beside its value.
@@ -212,6 +215,24 @@ settings! {
     redis_backoff_max_ms: u32 = "2000", "CIDSTORE_REDIS_BACKOFF_MAX_MS";
     /// Put before the hash in every key in Redis.
     redis_prefix: String = "", "CIDSTORE_REDIS_PREFIX";
+    /// What a triple's value in Redis is: `json`, `redisjson` (which takes its module), `hash` or `messagepack`.
+    redis_value: RedisValue = "json", "CIDSTORE_REDIS_VALUE";
+    /// Seconds until a triple in Redis expires; 0 never.
+    redis_ttl: u32 = "0", "CIDSTORE_REDIS_TTL";
+    /// When that time begins anew: with each `write` of the triple, or `never` after its first.
+    redis_ttl_refresh: RedisTtlRefresh = "write", "CIDSTORE_REDIS_TTL_REFRESH";
+    /// Whether an insert replaces a value that is in Redis; else that one stays until it is deleted or expires.
+    redis_overwrite: bool = "true", "CIDSTORE_REDIS_OVERWRITE";
+    /// Values of `json` and `messagepack` of more bytes are zstd frames; 0 for none.
+    redis_compress_above: Bytes = "0", "CIDSTORE_REDIS_COMPRESS_ABOVE";
+    /// Sets kept in Redis beside the triples: `sp` (those of each subject and predicate), `po`, `both` or `none`.
+    redis_sets: RedisSets = "none", "CIDSTORE_REDIS_SETS";
+    /// Whether mutations are announced on Redis: `publish`, `stream` or `none`.
+    redis_events: RedisEvents = "none", "CIDSTORE_REDIS_EVENTS";
+    /// Channel or key of the stream for that.
+    redis_events_key: String = "cidstore:events", "CIDSTORE_REDIS_EVENTS_KEY";
+    /// Entries that the stream keeps, at least; older ones go.
+    redis_stream_maxlen: u64 = "1000000", "CIDSTORE_REDIS_STREAM_MAXLEN";
     /// Triples that lookups by hash keep in memory.
     cache_entries: usize = "65536", "CIDSTORE_CACHE_ENTRIES";
     /// Bytes of them, about; 0 keeps none.

@@ -157,6 +157,30 @@ fn a_redis_that_cannot_be_meant_is_refused_by_name_and_without_its_password() {
     refused(&[], &[("REDIS_HOST", "a"), ("REDIS_PORT", "0")], &["redis_port", "REDIS_PORT"]);
     refused(&[], &[("REDIS_HOST", "a"), ("REDIS_USERNAME", "u")], &["redis_username", "REDIS_USERNAME"]);
     refused(&[], &[("REDIS_HOST", "a"), ("CIDSTORE_REDIS_PREFIX", "a b")], &["redis_prefix"]);
+    let forms = [
+        ("CIDSTORE_REDIS_VALUE", "hash"),
+        ("CIDSTORE_REDIS_OVERWRITE", "0"),
+        ("CIDSTORE_REDIS_SETS", "both"),
+        ("REDIS_HOST", "a"),
+    ];
+    refused(&[], &forms, &["redis_overwrite", "CIDSTORE_REDIS_OVERWRITE", "HSETNX"]);
+    assert!(load_with(&[], &forms[2..]).is_ok());
+    let compressed = [
+        ("CIDSTORE_REDIS_VALUE", "redisjson"),
+        ("CIDSTORE_REDIS_COMPRESS_ABOVE", "1KiB"),
+        ("REDIS_HOST", "a"),
+    ];
+    refused(&[], &compressed, &["redis_compress_above"]);
+    let kept = [
+        ("CIDSTORE_REDIS_VALUE", "hash"),
+        ("CIDSTORE_REDIS_TTL", "9"),
+        ("CIDSTORE_REDIS_TTL_REFRESH", "never"),
+        ("REDIS_HOST", "a"),
+    ];
+    refused(&[], &kept, &["redis_ttl_refresh", "KEEPTTL"]);
+    let events =
+        [("CIDSTORE_REDIS_EVENTS", "stream"), ("CIDSTORE_REDIS_EVENTS_KEY", "a b"), ("REDIS_HOST", "a")];
+    refused(&[], &events, &["redis_events_key", "CIDSTORE_REDIS_EVENTS_KEY"]);
     // Without a mirror, what would be wrong with it does not matter.
     let off = [("REDIS_URL", "http://h"), ("CIDSTORE_USE_REDIS", "0")];
     assert!(!load_with(&[], &off).unwrap().config.redis_wanted());

@@ -187,6 +187,56 @@ choices! {
     }
 }
 
+choices! {
+    /// What a value in Redis is.
+    RedisValue {
+        /// A string of JSON.
+        Json = "json",
+        /// A document of the RedisJSON module.
+        RedisJson = "redisjson",
+        /// A hash.
+        Hash = "hash",
+        /// A string of `MessagePack`.
+        MessagePack = "messagepack",
+    }
+}
+
+choices! {
+    /// When the time to live of a key begins anew.
+    RedisTtlRefresh {
+        /// With each insert.
+        Write = "write",
+        /// Not at all.
+        Never = "never",
+    }
+}
+
+choices! {
+    /// Which sets are kept in Redis.
+    RedisSets {
+        /// None.
+        None = "none",
+        /// Of subject and predicate.
+        Sp = "sp",
+        /// Of predicate and object.
+        Po = "po",
+        /// Both.
+        Both = "both",
+    }
+}
+
+choices! {
+    /// How mutations are announced on Redis.
+    RedisEvents {
+        /// Not at all.
+        None = "none",
+        /// To whoever listens just then.
+        Publish = "publish",
+        /// As entries of a stream.
+        Stream = "stream",
+    }
+}
+
 /// An address to bind, `tcp://host:port` or `ipc://path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint(pub String);
