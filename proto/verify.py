@@ -24,6 +24,7 @@ VECTORS = pathlib.Path(__file__).resolve().parent / "vectors"
 U64_MAX = 2**64 - 1
 DEPTH_MAX = 16
 REQUEST_ID_BYTES_MAX = 1024
+IDEMPOTENCY_KEY_BYTES_MAX = 256
 QUERY_LIMIT_DEFAULT = 1000
 QUERY_LIMIT_MAX = 100_000
 GET_HASHES_MAX = 1000
@@ -219,7 +220,7 @@ SUBJECTS = ("s", "p", "o", "key", "value", "triples", "entries", "packed")
 FIELDS = (
     *("command", "op_code", "op", "request_id", *SUBJECTS, *METADATA),
     *("created_at", "limit", "cursor", "format", "metadata", "triple_hash", "triple_hashes", "since"),
-    *("action", "bytes_per_second"),
+    *("action", "bytes_per_second", "idempotency_key"),
 )
 
 
@@ -317,7 +318,22 @@ class Request:
 
     def meaning(self):
         name = self.name()
-        return {"command": name, **getattr(self, name, dict)()}
+        key = self.key() if name in ("insert", "batch_insert", "delete", "batch_delete") else {}
+        return {"command": name, **getattr(self, name, dict)(), **key}
+
+    def key(self):
+        """The idempotency key: text and its UTF-8 are the same one."""
+        value = self.get("idempotency_key")
+        if value is None:
+            return {}
+        if not isinstance(value, (str, bytes)):
+            raise Refused(400, "idempotency_key")
+        data = value.encode() if isinstance(value, str) else value
+        if not data:
+            raise Refused(400, "idempotency_key")
+        if len(data) > IDEMPOTENCY_KEY_BYTES_MAX:
+            raise Refused(413, "idempotency_key")
+        return {"idempotency_key": data.hex()}
 
     def insert(self):
         if self.get("key") is not None or self.get("value") is not None:
@@ -642,6 +658,10 @@ def good_requests(binary):
     yield "the command before op_code", {"op_code": "nonsense", "command": "metrics", "request_id": 0}
     yield "a null command", {"command": None, "op": "checkpoint", "request_id": U64_MAX}
     yield "a negative request_id", {"command": "ping", "request_id": -(2**63)}
+    yield "insert under a key", {"command": "insert", "s": s, "p": p, "o": o, "idempotency_key": "clé-7", "request_id": 1}
+    yield "delete under a key", {"command": "delete", "key": ID2, "idempotency_key": "k" * 256}
+    yield "a batch under no key", {"command": "batch_insert", "packed": bytes(96).hex(), "idempotency_key": None}
+    yield "a key where none counts", {"command": "ping", "idempotency_key": 5}
     yield "query by nothing", {"command": "query", "s": None}
     yield "query with all", {"command": "QUERY", "s": s, "p": p, "o": o, "limit": 100_000, "format": "LIST", "metadata": True, "cursor": "00ff"}
     yield "lookup", {"command": "LOOKUP", "key": "E(123,456)"}
@@ -664,6 +684,7 @@ def good_requests(binary):
     yield "packed as hex", {"command": "batch_insert", "packed": bytes(range(192)).hex()}
     if binary:
         yield "packed", {"command": "batch_insert", "packed": bytes(range(192))}
+        yield "packed under a key of bytes", {"command": "batch_delete", "packed": bytes(96), "idempotency_key": b"\xff\x00"}
         yield "packed delete", {"command": "batch_delete", "packed": bytes(96), "request_id": b"\x00\xff"}
         yield "get of several as bytes", {"command": "get", "triple_hashes": [bytes(range(32)), "00" * 32]}
         yield "an integer as a key of provenance", {"command": "insert", "s": s, "p": p, "o": o, "provenance": {1: {-2: "x"}}}
@@ -767,6 +788,9 @@ def bad_requests(binary):
     yield "created_at as text", {"command": "insert", **row, "created_at": "now"}
     yield "created_at as true", {"command": "batch_insert", "triples": [{**row, "created_at": True}]}
     yield "a fractional request_id", {"command": "ping", "request_id": 1.5}
+    yield "an empty key", {"command": "insert", **row, "idempotency_key": "", "request_id": 1}
+    yield "a long key", {"command": "insert", **row, "idempotency_key": "ü" * 129, "request_id": 1}
+    yield "a number as key", {"command": "delete", "s": s, "idempotency_key": 7}
     yield "a long request_id", {"command": "ping", "request_id": "x" * 1025}
     deep = []
     for _ in range(20):

@@ -113,8 +113,9 @@ def test_a_rebuild_is_watched_and_survives_a_restart(make_daemon, make_client, r
 def test_a_comparison_waits_for_redis_and_is_cancelled(make_daemon, make_client, redis_server, encoding):
     daemon = make_daemon(env=redis_server.env)
     client = make_client(daemon, encoding=encoding)
-    fill(client, 1)
-    equal(client, redis_server)
+    writer = make_client(daemon)
+    fill(writer, 1)
+    equal(writer, redis_server)
     redis_server.kill()
     assert client.ok("mirror", action="verify")["begun"] is True
     assert client.ok("mirror", action="VERIFY", sample=5)["begun"] is False

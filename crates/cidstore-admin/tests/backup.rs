@@ -6,6 +6,7 @@ use cidstore_admin::Watch;
 use cidstore_admin::backup::{
     BackupError, BackupOptions, BackupReport, Method, RestoreOptions, backup, list, restore,
 };
+use cidstore_engine::files::Places;
 use cidstore_engine::{StoreError, changes};
 use cidstore_wal::WalError;
 use common::{Made, documented, files, folder, go_on, small_store, stop_at};
@@ -517,9 +518,53 @@ fn a_manifest_that_cannot_be_read_protects_all_run_files() {
 }
 
 #[test]
-fn the_directory_is_as_documented() {
+fn outcomes_under_keys_go_with_the_state_that_they_belong_to() {
+    let (there, data) = folder();
+    let dir = there.path().join("backup");
+    let mut made = Made::open(&data);
+    made.insert_under(0..10, b"first");
+    made.seal();
+    run_backup(&data, &dir, BackupOptions::default());
+    let catalog = fs::read(&data).unwrap();
+    made.insert_under(10..20, b"second");
+    made.seal();
+    // As a seal leaves it that was interrupted: the outcomes are there, the catalog is not yet.
+    fs::write(&data, catalog).unwrap();
+    run_backup(&data, &dir, BackupOptions::default());
+    let outcomes =
+        |generation| fs::read(dir.join(format!("generations/00000{generation}/outcomes"))).unwrap();
+    assert_eq!((outcomes(1).len(), outcomes(2)), (64 + 56, outcomes(1)));
+    assert_eq!(fs::read(Places::of(&data).outcomes).unwrap().len(), 64 + 2 * 56);
+
+    let other = there.path().join("other.h5");
+    let outcomes_of = |path: &Path| Places::of(path).outcomes;
+    fs::write(outcomes_of(&other), "somebody's").unwrap();
+    let refused = run_restore(&dir, &other).unwrap_err();
+    assert!(refused.to_string().contains("other.h5.outcomes"), "{refused}");
+    fs::remove_file(outcomes_of(&other)).unwrap();
+    flip(&dir.join("generations/000002/outcomes"), 70);
+    let refused = run_restore(&dir, &other).unwrap_err();
+    assert!(refused.to_string().contains("generations/000002/outcomes"), "{refused}");
+    flip(&dir.join("generations/000002/outcomes"), 70);
+    run_restore(&dir, &other).unwrap();
+    let restored = Made::open(&other);
+    assert_eq!(restored.store.reader().stats().keys, 1);
+    drop(restored);
+    // A store without keys has none.
     let (there, data) = folder();
     small_store(&data);
+    let (dir, other) = (there.path().join("backup"), there.path().join("other.h5"));
+    run_backup(&data, &dir, BackupOptions::default());
+    run_restore(&dir, &other).unwrap();
+    assert!(!outcomes_of(&other).exists());
+}
+
+#[test]
+fn the_directory_is_as_documented() {
+    let (there, data) = folder();
+    let mut made = Made::open(&data);
+    made.insert_under(0..100, b"a key");
+    made.seal();
     let dir = there.path().join("backup");
     let report = run_backup(&data, &dir, BackupOptions::default());
     let text = fs::read_to_string(dir.join("generations/000001/manifest.json")).unwrap();

@@ -4,7 +4,7 @@ use crate::error::StoreError;
 use crate::garbage::Garbage;
 use crate::hdf5::{self, Catalog, FORMAT_VERSION};
 use crate::seal::RunFile;
-use cidstore_disk::{Disk, DiskError, Open};
+use cidstore_disk::{Disk, DiskError, File, Open};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl CatalogFile {
     /// Writes the first catalog of a store.
     pub(crate) fn create(disk: &dyn Disk, path: &Path, content: Catalog) -> Result<Self, StoreError> {
         write(disk, path, &content)?;
-        rename(disk, path)?;
+        put_in_place(disk, path)?;
         Ok(Self::new(path, content))
     }
 
@@ -88,15 +88,9 @@ impl CatalogFile {
         }
     }
 
-    /// Changes the catalog: written beside, synced, renamed, directory synced. On an error the
+    /// Replaces the catalog: written beside, synced, renamed, directory synced. On an error the
     /// content in memory is as it was.
-    pub(crate) fn replace(
-        &mut self,
-        disk: &dyn Disk,
-        change: impl FnOnce(&mut Catalog),
-    ) -> Result<(), StoreError> {
-        let mut next = self.content.clone();
-        change(&mut next);
+    pub(crate) fn replace(&mut self, disk: &dyn Disk, mut next: Catalog) -> Result<(), StoreError> {
         // The runs that it names may be of any version up to this one from now on.
         next.format_version = FORMAT_VERSION;
         let former = match disk.open(&self.path, Open::Read) {
@@ -104,7 +98,7 @@ impl CatalogFile {
             former => Some(former?),
         };
         write(disk, &self.path, &next)?;
-        let renamed = rename(disk, &self.path);
+        let renamed = put_in_place(disk, &self.path);
         // After an error, too: it may be replaced nevertheless.
         self.garbage.catalog_replaced(former);
         self.uncertain |= renamed.is_err();
@@ -120,17 +114,22 @@ impl CatalogFile {
 /// Writes a catalog beside the one at `path`.
 fn write(disk: &dyn Disk, path: &Path, content: &Catalog) -> Result<(), StoreError> {
     let bytes = hdf5::write_catalog(content)?;
-    let new = beside(path, ".new");
-    if disk.exists(&new)? {
-        disk.remove(&new)?;
-    }
-    let file = disk.open(&new, Open::Create)?;
+    let file = create_beside(disk, path)?;
     file.write_at(&bytes, 0)?;
     Ok(file.sync_all()?)
 }
 
+/// A new file beside the one at `path`, to take its place.
+pub(crate) fn create_beside(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn File>, DiskError> {
+    let new = beside(path, ".new");
+    if disk.exists(&new)? {
+        disk.remove(&new)?;
+    }
+    disk.open(&new, Open::Create)
+}
+
 /// Puts it in its place.
-fn rename(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+pub(crate) fn put_in_place(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
     disk.rename(&beside(path, ".new"), path)?;
     Ok(sync_dir_of(disk, path)?)
 }

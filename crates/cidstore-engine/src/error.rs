@@ -127,6 +127,23 @@ pub enum StoreError {
          log of the same moment, or run `cidctl repair`"
     )]
     Catalog(#[source] Hdf5Error),
+    /// The file with the outcomes of mutations that came under a key cannot be used.
+    #[error(
+        "{}: {what} is {found}, expected {expected}: outcomes of mutations that came under an idempotency key \
+         cannot be told, and a repeat of one would be done once more. Put this very file \
+         back if there is a copy of it (an older one lacks what came since), or run `cidctl repair`, which gives \
+         them up", path.display()
+    )]
+    Outcomes {
+        /// The file.
+        path: PathBuf,
+        /// Which property.
+        what: &'static str,
+        /// What was found.
+        found: String,
+        /// What belongs there.
+        expected: String,
+    },
     /// A run file that the catalog names is missing, or is not what it was.
     #[error(
         "a run file cannot be used: {source}. It holds {rows} rows of mutations {first_seq} to \

@@ -18,6 +18,7 @@ use crate::error::StoreError;
 use crate::hdf5::{self, Catalog, PerColumn, RunEntry};
 use crate::mentions::Around;
 use crate::merge::{Merge, NEVER_STOPPED};
+use crate::outcomes::{self, Entry};
 use crate::seal::{self, Place};
 use cidstore_disk::{Disk, Open};
 use cidstore_types::{BatchRef, Op, Seq, Triple};
@@ -33,6 +34,8 @@ pub struct Places {
     pub runs: PathBuf,
     /// The folder of the log.
     pub wal: PathBuf,
+    /// The file with outcomes of mutations that came under a key, if there are any.
+    pub outcomes: PathBuf,
     /// The lock.
     pub lock: PathBuf,
 }
@@ -44,6 +47,7 @@ impl Places {
             catalog: catalog.to_owned(),
             runs: beside(catalog, ".runs"),
             wal: beside(catalog, ".wal"),
+            outcomes: outcomes::beside(catalog),
             lock: beside(catalog, ".lock"),
         }
     }
@@ -73,6 +77,48 @@ pub fn repair_decision(catalog: &Path) -> PathBuf {
 pub fn read_catalog(disk: &dyn Disk, path: &Path) -> Result<Catalog, StoreError> {
     let file = disk.open(path, Open::Read)?;
     hdf5::read_catalog(&path.display().to_string(), &file.read_all()?).map_err(StoreError::Catalog)
+}
+
+/// What a file of outcomes of mutations that came under a key holds.
+#[derive(Default)]
+pub struct Outcomes(Vec<Entry>);
+
+impl Outcomes {
+    /// Reads the bytes of such a file of this store. `path` is for messages.
+    ///
+    /// # Errors
+    /// [`StoreError::Outcomes`] says what is wrong.
+    pub fn read(path: &Path, bytes: &[u8], store_id: &[u8; 16]) -> Result<Self, StoreError> {
+        outcomes::decode(path, bytes, store_id).map(Self)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Leaves out those of mutations after `seq`.
+    pub fn cut(&mut self, seq: Seq) {
+        self.0.retain(|entry| entry.seq <= seq);
+    }
+
+    /// Adds that of the batch of a log record that ends with `last_seq`, if it came under a key and is newer
+    /// than those that are there.
+    pub fn push_batch(&mut self, batch: &BatchRef<'_>, last_seq: Seq) {
+        if self.0.last().is_none_or(|last| last.seq < last_seq) {
+            self.0.extend(Entry::of_record(batch, last_seq));
+        }
+    }
+
+    /// The bytes of a file of them, which holds all of mutations up to `seq`.
+    pub fn encode(&self, store_id: &[u8; 16], seq: Seq) -> Vec<u8> {
+        outcomes::encode(&self.0, store_id, seq)
+    }
 }
 
 /// Rows that become a run file. All of them are in memory until then, about 250 bytes for each.

@@ -35,6 +35,7 @@ mod mentions;
 mod merge;
 mod options;
 mod order;
+mod outcomes;
 mod output;
 mod pace;
 mod recover;

@@ -8,6 +8,7 @@ use crate::hdf5::{Catalog, RunEntry};
 use crate::list::{Claim, RunList};
 use crate::merge::{Merge, NEVER_STOPPED};
 use crate::options::StoreOptions;
+use crate::outcomes::Outcomes;
 use crate::output::Writing;
 use crate::reopen;
 use crate::room::Room;
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) give_up: AtomicBool,
     /// What of it there is still decides what a repair could bring back.
     pub(crate) log: Log,
+    /// What became of mutations that came under a key.
+    pub(crate) outcomes: Outcomes,
 }
 
 impl Shared {
@@ -457,7 +460,13 @@ impl Shared {
 
     fn replace_catalog(&self, change: impl FnOnce(&mut Catalog)) -> Result<(), StoreError> {
         let mut catalog = self.lock_catalog();
-        catalog.replace(&*self.disk, change)?;
+        let mut next = catalog.content().clone();
+        change(&mut next);
+        if next.sealed_seq > catalog.content().sealed_seq {
+            // First, since nobody looks for outcomes in the log's part that the catalog says is sealed.
+            self.outcomes.save(&*self.disk, next.sealed_seq)?;
+        }
+        catalog.replace(&*self.disk, next)?;
         self.sealed_seq.store(catalog.content().sealed_seq, Ordering::Release);
         Ok(())
     }

@@ -26,6 +26,12 @@ pub struct StoreOptions {
     pub small_files_max: usize,
     /// Most rows of one run file: bounds the memory and temporary space of a merge.
     pub run_rows_max: usize,
+    /// Seconds for which the outcome of a mutation that came under an idempotency key is remembered, by the
+    /// times of receipt of mutations.
+    pub key_ttl_s: u64,
+    /// Most outcomes that are remembered, 100 bytes of memory for each; beyond them mutations with further
+    /// keys are refused.
+    pub keys_max: usize,
 }
 
 impl Default for StoreOptions {
@@ -41,6 +47,8 @@ impl Default for StoreOptions {
             tidy_rows_max: 1 << 14,
             small_files_max: 40,
             run_rows_max: 16 << 20,
+            key_ttl_s: 86_400,
+            keys_max: 1_000_000,
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::hdf5::{Catalog, FORMAT_VERSION, RunEntry};
 use crate::list::RunList;
 use crate::maintain::{Maintainer, Shared};
 use crate::options::StoreOptions;
+use crate::outcomes::{self, Outcomes};
 use crate::seal::{self, Place};
 use cidstore_disk::Disk;
 use cidstore_types::{BatchRef, Seq};
@@ -34,6 +35,8 @@ pub struct OpenReport {
     pub last_seq: Seq,
     /// Mutations replayed from the log.
     pub replayed: u64,
+    /// Mutations that came under a key and are remembered.
+    pub keys: usize,
     /// Files that an interrupted seal or merge had left, and that were removed.
     pub debris: Vec<String>,
     /// What the log found and did.
@@ -54,6 +57,10 @@ pub(crate) fn open(
     let created = !disk.exists(path)?;
     let catalog = if created {
         refuse_if_used(&*disk, path, &[&wal_dir, &runs_dir])?;
+        let outcomes = outcomes::beside(path);
+        if disk.exists(&outcomes)? {
+            return Err(StoreError::CatalogMissing { catalog: path.to_owned(), other: outcomes });
+        }
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             disk.create_dir_all(parent)?;
         }
@@ -80,6 +87,7 @@ pub(crate) fn open(
         runs.push(Arc::new(run));
     }
     let (runs_len, sealed_seq) = (runs.len(), catalog.content().sealed_seq);
+    let outcomes = Outcomes::read(&*disk, path, store_id, sealed_seq)?;
 
     let wal_options = cidstore_wal::Options {
         segment_bytes: options.segment_bytes,
@@ -105,11 +113,13 @@ pub(crate) fn open(
         stop_merging: AtomicBool::new(false),
         give_up: AtomicBool::new(false),
         log: log.clone(),
+        outcomes,
     });
     let replayed = replay(&shared, &log)?;
     let last_seq = shared.list.snapshot().as_of;
+    let keys = shared.outcomes.len();
     let report =
-        OpenReport { created, runs: runs_len, sealed_seq, last_seq, replayed, debris, wal: recovery };
+        OpenReport { created, runs: runs_len, sealed_seq, last_seq, replayed, keys, debris, wal: recovery };
     Ok((shared, wal, report))
 }
 
@@ -189,6 +199,7 @@ fn replay(shared: &Arc<Shared>, log: &Log) -> Result<u64, StoreError> {
         let batch = BatchRef::decode(entry.payload)
             .map_err(|source| StoreError::Record { seq: entry.first_seq, source })?;
         last_seq = entry.first_seq + u64::from(entry.count) - 1;
+        shared.outcomes.add_record(&batch, last_seq);
         builder.push_batch(&batch);
         if builder.len() >= REPLAY_ROWS || builder.text_bytes() >= REPLAY_TEXT_BYTES {
             finish(&mut builder, first_seq, last_seq)?;

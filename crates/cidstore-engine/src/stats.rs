@@ -38,6 +38,8 @@ pub struct EngineStats {
     pub damaged: Vec<Arc<str>>,
     /// Tombstones in all runs.
     pub tombstones: usize,
+    /// Mutations that came under a key and are remembered for their repeats.
+    pub keys: usize,
     /// Rows written into run files since the start, by sealing and by merging.
     pub rows_written: u64,
 }
@@ -48,6 +50,7 @@ impl Shared {
         let mut stats = EngineStats {
             seq: snapshot.as_of,
             sealed_seq: self.sealed_seq(),
+            keys: self.outcomes.len(),
             rows_written: self.rows_written.load(Ordering::Relaxed),
             ..EngineStats::default()
         };

@@ -5,6 +5,7 @@ use crate::error::{StoreError, UnreadablePage};
 use crate::list::tidy_newer;
 use crate::maintain::{Maintainer, Shared};
 use crate::options::StoreOptions;
+use crate::outcomes::{Asked, Entry, Staging};
 use crate::pace::{Looked, Lookups};
 use crate::run::Run;
 use crate::snapshot::{QueryError, Snapshot};
@@ -35,6 +36,8 @@ pub struct Outcome {
     /// Inserted: triples of the request that are now present. Deleted: triples that were present
     /// and are gone.
     pub affected: u64,
+    /// It was done before, under the same key: nothing happened now, and the above is what happened then.
+    pub is_repeat: bool,
 }
 
 /// Why one mutation of a group was refused; the others of the group are not affected.
@@ -65,6 +68,24 @@ pub enum Refused {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// It came under a key that another one had.
+    #[error(
+        "idempotency_key: another request came under this key and took effect as mutation {seq}; a repeat of it \
+         has to be the same, and anything else needs a key of its own"
+    )]
+    KeyTaken {
+        /// The last sequence number of the other one.
+        seq: Seq,
+    },
+    /// As many keys are remembered as may be.
+    #[error(
+        "idempotency_key: {limit} keys are remembered, the limit: mutations with further ones are refused until \
+         the oldest are forgotten, or the limit is raised"
+    )]
+    TooManyKeys {
+        /// The limit.
+        limit: usize,
+    },
     /// What there is to delete cannot be read.
     #[error(transparent)]
     UnreadablePage(#[from] UnreadablePage),
@@ -76,6 +97,8 @@ pub struct Store {
     wal: Wal,
     payload: Vec<u8>,
     lookups: Box<dyn Fn(usize) + Send>,
+    /// Some outcomes are remembered, and will have to be forgotten.
+    forgets: bool,
 }
 
 /// A group being staged: what it will make visible once it is durable.
@@ -87,11 +110,46 @@ struct Staged<'a> {
     /// The state before the group, and what was built of it so far: the runs from `before` on.
     view: Snapshot,
     before: usize,
+    /// What became of its mutations that came under a key.
+    outcomes: Staging,
     /// Told of rows that were looked up.
     lookups: &'a dyn Fn(usize),
 }
 
+/// What a group comes to once it is durable.
+struct Committed {
+    outcomes: Vec<Result<Outcome, Refused>>,
+    newer: Vec<Arc<Run>>,
+    last_seq: Seq,
+    keyed: Vec<Entry>,
+}
+
+impl Entry {
+    /// What a mutation hears that comes under the same key.
+    fn again(self, asked: &Asked) -> Result<Outcome, Refused> {
+        let Self { seq, request, count, affected, .. } = self;
+        if request != asked.request {
+            return Err(Refused::KeyTaken { seq });
+        }
+        Ok(Outcome { seq, count: count.into(), affected: affected.into(), is_repeat: true })
+    }
+}
+
 impl Staged<'_> {
+    /// What is known of the mutation's key: the first outcome if it is a repeat, or that it may not be used.
+    fn known(&self, asked: &Asked, now: f64) -> Option<Result<Outcome, Refused>> {
+        let StoreOptions { key_ttl_s: ttl, keys_max, .. } = self.shared.options;
+        let known = &self.shared.outcomes;
+        let first = self.outcomes.find(&asked.key).or_else(|| known.find(&asked.key, now, ttl));
+        match first {
+            Some(first) => Some(first.again(asked)),
+            None => {
+                let room = keys_max.saturating_sub(self.outcomes.entries.len());
+                (!known.has_room(room, now, ttl)).then_some(Err(Refused::TooManyKeys { limit: keys_max }))
+            }
+        }
+    }
+
     /// Builds a run of what was staged, so that `view` shows all of it.
     fn build(&mut self) {
         if !self.builder.is_empty() {
@@ -148,7 +206,8 @@ impl Store {
         options: StoreOptions,
     ) -> Result<(Self, crate::recover::OpenReport), StoreError> {
         let (shared, wal, report) = crate::recover::open(disk, path, options)?;
-        Ok((Self { shared, wal, payload: Vec::new(), lookups: Box::new(|_| ()) }, report))
+        let forgets = report.keys > 0;
+        Ok((Self { shared, wal, payload: Vec::new(), lookups: Box::new(|_| ()), forgets }, report))
     }
 
     /// A handle for readers.
@@ -187,6 +246,14 @@ impl Store {
         self.shared.memory_weight() >= self.shared.options.seal_rows
     }
 
+    /// What became of the first mutation under this one's key, if that is remembered: for when nothing can be
+    /// committed.
+    pub fn known(&self, mutation: &Mutation) -> Option<Result<Outcome, Refused>> {
+        let asked = Asked::of(mutation.key()?);
+        let (known, ttl) = (&self.shared.outcomes, self.shared.options.key_ttl_s);
+        known.find(&asked.key, mutation.received_at(), ttl).map(|first| first.again(&asked))
+    }
+
     /// Commits a group of mutations in their order. When it returns, all that were not refused are
     /// durable as far as `durability` says, and visible, all at once.
     ///
@@ -203,7 +270,10 @@ impl Store {
         durability: Durability,
     ) -> Result<Vec<Result<Outcome, Refused>>, StoreError> {
         match self.append_and_sync(group, durability) {
-            Ok((outcomes, newer, last_seq)) => {
+            Ok(Committed { outcomes, newer, last_seq, keyed }) => {
+                if !keyed.is_empty() || self.forgets {
+                    self.remember(&keyed, group);
+                }
                 if last_seq > self.shared.list.snapshot().as_of {
                     self.shared.list.publish(newer, last_seq);
                 }
@@ -216,12 +286,15 @@ impl Store {
         }
     }
 
-    #[allow(clippy::type_complexity)]
-    fn append_and_sync(
-        &mut self,
-        group: &[Mutation],
-        durability: Durability,
-    ) -> Result<(Vec<Result<Outcome, Refused>>, Vec<Arc<Run>>, Seq), WalError> {
+    /// Remembers what became of mutations that came under keys, before they are visible, and forgets what is
+    /// over.
+    fn remember(&mut self, keyed: &[Entry], group: &[Mutation]) {
+        let now = group.last().map_or(0.0, Mutation::received_at);
+        let left = self.shared.outcomes.add(keyed, now, self.shared.options.key_ttl_s);
+        self.forgets = left > 0;
+    }
+
+    fn append_and_sync(&mut self, group: &[Mutation], durability: Durability) -> Result<Committed, WalError> {
         let view = Snapshot::clone(&self.shared.list.snapshot());
         let mut staged = Staged {
             shared: &self.shared,
@@ -230,6 +303,7 @@ impl Store {
             last_seq: view.as_of,
             before: view.runs.len(),
             view,
+            outcomes: Staging::default(),
             lookups: &*self.lookups,
         };
         let mut outcomes = Vec::with_capacity(group.len());
@@ -237,6 +311,12 @@ impl Store {
         for mutation in group {
             if matched >= self.shared.options.seal_rows {
                 break;
+            }
+            let asked = mutation.key().map(Asked::of);
+            if let Some(known) = asked.as_ref().and_then(|asked| staged.known(asked, mutation.received_at()))
+            {
+                outcomes.push(known);
+                continue;
             }
             let matching;
             let (batch, affected) = match mutation {
@@ -258,22 +338,28 @@ impl Store {
                         }
                     }
                 }
-                Mutation::DeleteMatching { pattern, received_at } => {
-                    match matches(&mut staged, pattern, self.shared.options.batch_rows_max) {
-                        Ok(rows) => matching = Batch::new(Op::Delete, *received_at, rows),
+                Mutation::DeleteMatching { pattern, received_at, key } => {
+                    let mut rows = match matches(&mut staged, pattern, self.shared.options.batch_rows_max) {
+                        Ok(rows) => rows,
                         Err(refused) => {
                             outcomes.push(Err(refused));
                             continue;
                         }
+                    };
+                    let affected = rows.len() as u64;
+                    matched += rows.len();
+                    if rows.is_empty() && key.is_some() {
+                        // The outcome needs a record: its repeat must not delete what comes in between.
+                        rows.push(an_absent_one(pattern));
                     }
-                    matched += matching.rows.len();
-                    (&matching, matching.rows.len() as u64)
+                    matching = Batch { key: key.clone(), ..Batch::new(Op::Delete, *received_at, rows) };
+                    (&matching, affected)
                 }
             };
             let count = batch.rows.len() as u64;
             if count > 0 {
                 self.payload.clear();
-                batch.encode_into(&mut self.payload);
+                batch.encode_into(affected, &mut self.payload);
                 let (found, limit) = (self.payload.len(), PAYLOAD_BYTES_MAX);
                 if found > limit {
                     outcomes.push(Err(Refused::TooManyBytes { found, limit }));
@@ -283,8 +369,13 @@ impl Store {
                 debug_assert_eq!(first, staged.last_seq + 1, "log and snapshot number alike");
                 staged.stage(batch);
                 staged.last_seq += count;
+                if let Some(Asked { key, request }) = asked {
+                    let (seq, received_at) = (staged.last_seq, batch.received_at);
+                    let (count, affected) = (count as u32, affected as u32);
+                    staged.outcomes.add(Entry { key, request, seq, received_at, count, affected });
+                }
             }
-            outcomes.push(Ok(Outcome { seq: staged.last_seq, count, affected }));
+            outcomes.push(Ok(Outcome { seq: staged.last_seq, count, affected, is_repeat: false }));
         }
         staged.build();
         let newer = staged.view.runs.split_off(staged.before);
@@ -295,7 +386,7 @@ impl Store {
                 Durability::Os => self.wal.flush()?,
             };
         }
-        Ok((outcomes, newer, last_seq))
+        Ok(Committed { outcomes, newer, last_seq, keyed: staged.outcomes.entries })
     }
 
     /// Merges the small runs that commits leave. Cheap; the caller does it after the replies are
@@ -331,6 +422,12 @@ fn matches(staged: &mut Staged<'_>, pattern: &Pattern, limit: usize) -> Result<V
         Err(QueryError::Cursor(_)) => unreachable!("a query without a cursor"),
     };
     if page.cursor.is_some() { Err(Refused::TooManyMatches { limit }) } else { Ok(page.rows) }
+}
+
+/// A triple that is not there, where none that matches is.
+fn an_absent_one(pattern: &Pattern) -> Triple {
+    let [s, p, o] = [pattern.s, pattern.p, pattern.o].map(Option::unwrap_or_default);
+    Triple::new(s, p, o)
 }
 
 /// A handle for readers: cheap to clone, never waits for the writer.

@@ -119,7 +119,7 @@ fn no_damaged_column_ends_the_process() {
             ask(&store.reader().snapshot());
             // Nor do deletes, which read, and the merge that finds out.
             let pattern = Pattern { p: Some(triple(3).p()), ..Pattern::ALL };
-            let group = [Mutation::DeleteMatching { pattern, received_at: 2.0 }];
+            let group = [Mutation::delete_matching(pattern, 2.0)];
             store.commit(&group, Durability::Fsync).unwrap();
             store.maintainer().checkpoint().unwrap();
         }

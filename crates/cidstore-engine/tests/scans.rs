@@ -133,8 +133,7 @@ fn deletes_tell_what_they_look_up_before_they_are_done() {
     assert_eq!(told.swap(0, Ordering::Relaxed), 3000);
     commit(&mut store, Op::Delete, 0..1);
     assert_eq!(told.swap(0, Ordering::Relaxed), 1);
-    let matching =
-        Mutation::DeleteMatching { pattern: Pattern { p: Some(P), ..Pattern::ALL }, received_at: 1.0 };
+    let matching = Mutation::delete_matching(Pattern { p: Some(P), ..Pattern::ALL }, 1.0);
     let outcome = store.commit(&[matching], Durability::Fsync).unwrap().remove(0).unwrap();
     assert_eq!(outcome.affected, ROWS - 3000);
     // The 3000 that are gone are passed over, with their tombstones, one of them written twice.

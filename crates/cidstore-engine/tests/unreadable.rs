@@ -95,7 +95,7 @@ fn what_can_be_read_again_is_in_service_again() {
     merger.reopen(Path::new("/nowhere")).unwrap();
 
     // It is deleted from, and merged: its file stays as long as somebody has one of the runs of it.
-    let delete = Mutation::DeleteMatching { pattern: of_subject(ROWS), received_at: 2.0 };
+    let delete = Mutation::delete_matching(of_subject(ROWS), 2.0);
     assert_eq!(store.commit(&[delete], Durability::Fsync).unwrap()[0].as_ref().unwrap().affected, 1);
     store.maintainer().checkpoint().unwrap();
     let after = store.reader().snapshot();
@@ -202,7 +202,7 @@ fn what_cannot_be_read_is_refused_and_the_rest_goes_on() {
     assert_eq!(ask(&snapshot, 3 * ROWS), Err(unreadable.clone()));
 
     // Nobody deletes by what was not read; all else is taken.
-    let delete = Mutation::DeleteMatching { pattern: of_subject(0), received_at: 2.0 };
+    let delete = Mutation::delete_matching(of_subject(0), 2.0);
     let one = Mutation::Batch(Batch::new(Op::Delete, 2.0, vec![triple(0)]));
     let outcomes = store.commit(&[delete, one], Durability::Fsync).unwrap();
     let refused = Err(Refused::UnreadablePage(unreadable.clone()));

@@ -132,8 +132,7 @@ fn group_of_deletes_by_pattern_ends_where_memory_would_fill() {
         maintainer.checkpoint().unwrap();
     }
     let pattern = |p| Pattern { p: Some(predicate(p)), ..Pattern::ALL };
-    let group: Vec<_> =
-        (0..5).map(|p| Mutation::DeleteMatching { pattern: pattern(p), received_at: 1.0 }).collect();
+    let group: Vec<_> = (0..5).map(|p| Mutation::delete_matching(pattern(p), 1.0)).collect();
     let mut rest = &group[..];
     for expected in [2, 2, 1] {
         let outcomes = store.commit(rest, Durability::Fsync).unwrap();

@@ -138,7 +138,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Triple(bytes)
         });
         payload.clear();
-        Batch::new(Op::Insert, now(), rows.collect()).encode_into(&mut payload);
+        Batch::new(Op::Insert, now(), rows.collect()).encode_into(ROWS as u64, &mut payload);
         wal.append(ROWS as u32, &payload)?;
         wal.flush()?;
     }

@@ -156,8 +156,8 @@ impl Follower {
         if were_moved && !same_history {
             // What was moved to a server shortly before another took its place may not be there, and no epoch
             // key came with it. A rebuild under way may have passed it.
-            self.rebuild = None;
-            let replace = epoch.is_some_and(|epoch| !epoch.form_fits);
+            let replaced = self.rebuild.take().is_some_and(|rebuild| rebuild.replace);
+            let replace = replaced || epoch.is_some_and(|epoch| !epoch.form_fits);
             return Ok(Plan::Rebuild {
                 why: "a server of the cluster was replaced while slots were moved",
                 replace,
@@ -165,10 +165,13 @@ impl Follower {
         }
         let log_first = self.mirror.parts.log.first_seq();
         let newest_sent = self.mirror.newest_sent.max(self.confirmed);
+        let mut replaced = false;
         if let Some(rebuild) = &self.rebuild {
             // At its end the keys are moved, of which perhaps no reply came.
             let is_its = epoch.is_some_and(|epoch| epoch.seq == 0 || epoch.seq == rebuild.began);
             if !is_its || !same_history || rebuild.began + 1 < log_first {
+                // Where data was lost, the note of its form may be lost as well.
+                replaced = rebuild.replace;
                 self.rebuild = None;
             }
         }
@@ -176,7 +179,14 @@ impl Follower {
         let rebuild_wanted = self.state().rebuild_is_wanted();
         let Mirror { config, names, .. } = &self.mirror;
         let announced = events::newest(link, &config.events, &names.store).await?;
-        Ok(Known { epoch, announced, cursor, same_history, newest_sent, log_first, rebuild_wanted }.plan())
+        let known = Known { epoch, announced, cursor, same_history, newest_sent, log_first, rebuild_wanted };
+        Ok(match known.plan() {
+            Plan::Rebuild { why, replace } => Plan::Rebuild { why, replace: replace || replaced },
+            Plan::Tail { .. } if replaced => {
+                Plan::Rebuild { why: "Redis lost data while another form of it was replaced", replace: true }
+            }
+            plan => plan,
+        })
     }
 
     pub fn move_cursor(&mut self, seq: Seq) {
@@ -221,7 +231,9 @@ impl Follower {
         swept?;
         let after = rebuild.after;
         let (feed, chunks) = mpsc::channel(1);
-        let encoder = Encoder::new(&config.prefix, config.form.clone(), link.is_mixed);
+        // What is there may be from before a deletion that Redis has missed: it must not stay, nor its time.
+        let replaces = link.is_mixed || !config.form.overwrite || config.form.keep_ttl;
+        let encoder = Encoder::new(&config.prefix, config.form.clone(), replaces);
         let mut filler = Filler::new(encoder, None, link.slots().cloned(), self.bounds.clone());
         self.feed =
             Some(tokio::task::spawn_blocking(move || feed::read_store(&source, after, &mut filler, &feed)));

@@ -68,13 +68,18 @@ async fn some<'a>(
         stale[n].push(hash);
     }
     let mut remove = Pipeline::new();
-    for ((key, ..), hashes) in open.iter().zip(&stale).filter(|(_, hashes)| !hashes.is_empty()) {
+    let mut kept = Vec::new();
+    for ((key, is_kept, _), hashes) in open.iter().zip(&stale).filter(|(_, hashes)| !hashes.is_empty()) {
         remove.add_command(removal(key, hashes));
+        kept.push(*is_kept);
     }
     if !remove.is_empty() {
-        for reply in server.send(&remove).await? {
+        for (reply, is_kept) in server.send(&remove).await?.into_iter().zip(kept) {
             if let Value::ServerError(error) = reply {
-                return Err(Failure::from_server(&error).at(&server.address));
+                let failure = Failure::from_server(&error);
+                if is_kept || !failure.is_forbidden {
+                    return Err(failure.at(&server.address));
+                }
             }
         }
     }

@@ -259,13 +259,13 @@ impl Follower {
         row: u32,
         under_way: &mut VecDeque<Sent>,
     ) -> Result<bool, Failure> {
-        let mut all = vec![(first.parts, first.what, row)];
+        let mut all = vec![(first.parts, first.what, first.done, row)];
         for sent in under_way.drain(..) {
             // So that nothing of it arrives after what follows here.
             sent.replies.await?;
-            all.push((sent.parts, sent.what, 0));
+            all.push((sent.parts, sent.what, sent.done, 0));
         }
-        for (parts, what, row) in all {
+        for (parts, what, done, row) in all {
             let commands = parts.iter().flat_map(|part| {
                 let rows = part.rows.iter().zip(part.pipeline.cmd_iter());
                 rows.map(|(row, command)| (*row, part.server, command))
@@ -287,6 +287,9 @@ impl Follower {
                 }
             }
             self.confirm(what);
+            if let Some(done) = done {
+                let _ = done.send(Ok(()));
+            }
         }
         Ok(true)
     }

@@ -177,7 +177,7 @@ async fn remove_own(server: &Connection, keys: &[(Vec<u8>, TripleHash)]) -> Resu
                 }
             } else if forms
                 .iter()
-                .any(|form| form.decode(&value).is_some_and(|record| record.triple.hash() == *hash))
+                .any(|form| form.triple(&value).is_some_and(|triple| triple.hash() == *hash))
             {
                 remove.cmd("UNLINK").arg(key);
             }

@@ -39,16 +39,27 @@ impl ValueForm {
     /// What [`TripleRecord::to_json`] adds is in its metadata, so that its JSON is what was written.
     pub fn decode(self, reply: &Value) -> Option<TripleRecord> {
         match (self, reply) {
-            (Self::Json | Self::MessagePack, Value::BulkString(bytes)) => {
-                let unpacked = unpacked(bytes)?;
-                record_of(match self {
-                    Self::Json => serde_json::from_slice(&unpacked).ok()?,
-                    _ => rmp_serde::from_slice(&unpacked).ok()?,
-                })
-            }
-            (Self::RedisJson, Value::BulkString(bytes)) => record_of(serde_json::from_slice(bytes).ok()?),
             (Self::Hash, Value::Array(values)) => record_of_hash(values),
+            (_, Value::BulkString(bytes)) => record_of(self.json(bytes)?),
             _ => None,
+        }
+    }
+
+    /// The triple that a reply to [`Self::read`] names, whatever else it tells, or does not.
+    pub fn triple(self, reply: &Value) -> Option<Triple> {
+        match (self, reply) {
+            (Self::Hash, Value::Array(values)) => triple_of_hash(values),
+            (_, Value::BulkString(bytes)) => triple_of(self.json(bytes)?.as_object()?),
+            _ => None,
+        }
+    }
+
+    fn json(self, bytes: &[u8]) -> Option<Json> {
+        match self {
+            Self::Json => serde_json::from_slice(&unpacked(bytes)?).ok(),
+            Self::MessagePack => rmp_serde::from_slice(&unpacked(bytes)?).ok(),
+            Self::RedisJson => serde_json::from_slice(bytes).ok(),
+            Self::Hash => None,
         }
     }
 
@@ -67,13 +78,17 @@ fn unpacked(bytes: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
     }
 }
 
-fn record_of(json: Json) -> Option<TripleRecord> {
-    let Json::Object(mut map) = json else { return None };
+fn triple_of(map: &serde_json::Map<String, Json>) -> Option<Triple> {
     let cid = |part: &str| {
         let lane = |name: &str| map.get(part)?.get(name)?.as_u64();
         Some(Cid::from_lanes([lane("high")?, lane("high_mid")?, lane("low_mid")?, lane("low")?]))
     };
-    let triple = Triple::new(cid("subject")?, cid("predicate")?, cid("object")?);
+    Some(Triple::new(cid("subject")?, cid("predicate")?, cid("object")?))
+}
+
+fn record_of(json: Json) -> Option<TripleRecord> {
+    let Json::Object(mut map) = json else { return None };
+    let triple = triple_of(&map)?;
     let created_at = number(map.get("created_at")?)?;
     let confidence = match map.get("confidence") {
         None => None,
@@ -92,12 +107,21 @@ fn number(json: &Json) -> Option<f64> {
     if json.is_null() { Some(f64::NAN) } else { json.as_f64() }
 }
 
-fn record_of_hash(values: &[Value]) -> Option<TripleRecord> {
-    let field = |n: usize| match values.get(n) {
+/// The text of a field of [`FIELDS`].
+fn field(values: &[Value], n: usize) -> Option<&str> {
+    match values.get(n) {
         Some(Value::BulkString(bytes)) => std::str::from_utf8(bytes).ok(),
         _ => None,
-    };
-    let cid = |n| Cid::parse(field(n)?).ok();
+    }
+}
+
+fn triple_of_hash(values: &[Value]) -> Option<Triple> {
+    let cid = |n| Cid::parse(field(values, n)?).ok();
+    Some(Triple::new(cid(0)?, cid(1)?, cid(2)?))
+}
+
+fn record_of_hash(values: &[Value]) -> Option<TripleRecord> {
+    let field = |n| field(values, n);
     let json = |text: &str| serde_json::from_str::<Json>(text).ok();
     let confidence = match field(6)? {
         "" => None,
@@ -106,7 +130,7 @@ fn record_of_hash(values: &[Value]) -> Option<TripleRecord> {
     let Json::Object(provenance) = json(field(7)?)? else { return None };
     let schema_version = Some(field(5)?.to_owned());
     let metadata = Metadata { provenance: Some(provenance), schema_version, confidence };
-    let triple = Triple::new(cid(0)?, cid(1)?, cid(2)?);
+    let triple = triple_of_hash(values)?;
     Some(TripleRecord { triple, created_at: number(&json(field(4)?)?)?, metadata })
 }
 

@@ -85,7 +85,7 @@ async fn each_difference_is_found_and_repaired(prefix: &str) {
         assert_eq!(told(&report, &key(1)).0, Kind::Missing);
         let (kind, what) = told(&report, &key(2));
         assert!(
-            kind == Kind::Stale && what.contains("from byte 0 on") && what.contains("\"other\""),
+            kind == Kind::Stale && what.contains("from byte 0 of the JSON on") && what.contains("\"other\""),
             "{what}"
         );
         let (kind, what) = told(&report, &key(3));
@@ -181,6 +181,13 @@ async fn a_repair_is_never_older_than_what_the_log_brings() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(over(&rig).await.outcome, Some(Outcome::Complete));
+        rig.until("caught up", |report| report.lag == 0).await;
+        let (expected, found) = (rig.expected(), server.contents());
+        for (key, value) in &expected {
+            let found = found.get(key).map(String::as_str);
+            assert!(found == Some(value) || found == Some("other"), "{key}: {found:?}, not {value}");
+        }
+        assert!(found.keys().all(|key| expected.contains_key(key)), "what was deleted is gone");
         assert_eq!(verify(&rig, REPAIR).await.is_equal(), Some(true), "what changed was looked at again");
         rig.until_equal(&server).await;
     }

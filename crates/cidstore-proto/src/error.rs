@@ -14,6 +14,8 @@ pub enum ErrorCode {
     Forbidden = 403,
     /// No such thing.
     NotFound = 404,
+    /// Another request came under the same idempotency key.
+    Conflict = 409,
     /// That part of the log is gone.
     Gone = 410,
     /// Over a limit.
@@ -32,11 +34,12 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All of them, ascending.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Malformed,
         Self::Unauthorized,
         Self::Forbidden,
         Self::NotFound,
+        Self::Conflict,
         Self::Gone,
         Self::TooLarge,
         Self::Overloaded,

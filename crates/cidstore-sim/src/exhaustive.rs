@@ -9,13 +9,14 @@
 use crate::counts::Counts;
 use crate::generate::{Action, End, Fault, Live, Plan, Start, cid};
 use crate::history::{catch, run};
+use crate::keys;
 use crate::rot::{Anatomy, Damage};
 use crate::schedule::Shared;
 use crate::templates::PATH;
 use crate::world::World;
 use cidstore_disk::sim::{ReadFault, Seeded, SimDisk};
 use cidstore_engine::{Durability, Merging, Store, StoreOptions};
-use cidstore_types::{Batch, Mutation, Op, Triple};
+use cidstore_types::{Batch, Mutation, Op, Pattern, Triple};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -167,9 +168,11 @@ fn open(world: &World, disk: &SimDisk) -> Result<Store, String> {
 }
 
 fn judge(world: &World, disk: &SimDisk, case: &str) {
-    let store =
+    let mut store =
         open(world, disk).unwrap_or_else(|error| panic!("{case}: a start must need no help: {error}"));
-    let judged = world.oracle.judge(&store.reader().snapshot(), world.oracle.durable());
+    let found = store.reader().snapshot();
+    let judged = world.oracle.judge(&found, world.oracle.durable());
+    let judged = judged.and_then(|()| keys::check(&mut store, &world.oracle, found.as_of()));
     judged.unwrap_or_else(|what| panic!("{case}: {what}"));
 }
 
@@ -219,6 +222,8 @@ fn plans() -> Vec<(&'static str, Plan)> {
         tidy_rows_max: 8,
         small_files_max: 2,
         run_rows_max: 100_000,
+        key_ttl_s: u64::MAX,
+        ..StoreOptions::default()
     };
     let plan =
         |start, actions| Plan { options: options.clone(), allocates_late: true, start, actions, last_cut: 0 };
@@ -272,9 +277,22 @@ fn plans() -> Vec<(&'static str, Plan)> {
         Action::Merge(Merging::Everything, Vec::new()),
         commit(os, vec![batch(Op::Insert, 0..2)]),
     ];
+    // The first outcome is sealed and leaves the log, the second one is in both places, the third in the log
+    // only; each comes again, one of them with other triples.
+    let keyed = |low, key: &[u8]| batch(Op::Insert, low..low + 2).under(key);
+    let none = Pattern { s: Some(cid(2, 50)), ..Pattern::ALL };
+    let keys = vec![
+        commit(fsync, vec![keyed(0, b"a"), Mutation::delete_matching(none, 1.0).under(b"b")]),
+        Action::Checkpoint(vec![(2, Live::Commit(os, vec![keyed(50, b"c"), keyed(0, b"a")]))]),
+        Action::Live(Live::RemoveLog(0)),
+        commit(os, vec![batch(Op::Delete, 0..1), keyed(4, b"d")]),
+        Action::Checkpoint(Vec::new()),
+        commit(fsync, vec![keyed(0, b"a"), keyed(6, b"b"), Mutation::delete_matching(none, 2.0).under(b"b")]),
+    ];
     vec![
         ("log", plan(Start::Template(0), log)),
         ("restarts", plan(Start::Template(0), restarts)),
+        ("keys", plan(Start::Template(0), keys)),
         ("seals", plan(Start::Template(0), seals)),
         ("merges", plan(Start::Template(2), merges)),
         ("compactions", alone(Start::Template(2), compactions)),

@@ -1,5 +1,6 @@
 //! Random histories: all that will be done, drawn from a seed before any of it is done.
 
+use crate::keys;
 use crate::model::metadata_text;
 use crate::templates::TEMPLATES;
 use cidstore_disk::sim::{ReadFault, Seeded};
@@ -146,13 +147,14 @@ pub fn plan(seed: u64) -> Plan {
     let trouble = random.pick(&[2, 6, 12, 20]);
     let mut generator = Generator { random, ids, rows, text, maintenance, trouble };
     let most = if maintenance > 0 { 24 } else { 16 };
-    let actions = (0..2 + generator.random.below(most)).map(|_| generator.action()).collect();
+    let mut actions: Vec<_> = (0..2 + generator.random.below(most)).map(|_| generator.action()).collect();
     let mut random = generator.random;
     let start = match (random.below(64), maintenance) {
         (0, _) => Start::Nothing(random.one_in(2).then(|| (random.below(24), random.next_u64()))),
         (_, 14..) => Start::Template(random.below(TEMPLATES as u64) as usize),
         _ => Start::Template(0),
     };
+    let options = StoreOptions { keys_max: keys::give(&mut actions, seed), ..options };
     // By numbers of its own: what is drawn above stays what it was for each seed.
     let allocates_late = Seeded(seed ^ 0xB10C_1A7E).one_in(2);
     Plan { options, allocates_late, start, actions, last_cut: random.next_u64() }
@@ -174,6 +176,9 @@ fn options(random: &mut Seeded, seals: bool) -> StoreOptions {
         tidy_rows_max: random.pick(&[4, 16, 64]),
         small_files_max: random.pick(&[2, 3, 5]),
         run_rows_max,
+        // They are remembered for good: what is forgotten when is tried elsewhere.
+        key_ttl_s: u64::MAX,
+        ..StoreOptions::default()
     }
 }
 
@@ -216,7 +221,7 @@ impl Generator {
 
     fn mutation(&mut self) -> Mutation {
         if self.random.one_in(6) {
-            Mutation::DeleteMatching { pattern: self.pattern(), received_at: 1.0 }
+            Mutation::delete_matching(self.pattern(), 1.0)
         } else {
             Mutation::Batch(self.batch())
         }

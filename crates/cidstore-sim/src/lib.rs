@@ -19,6 +19,7 @@ mod follow;
 pub mod generate;
 pub mod history;
 mod hook;
+mod keys;
 pub mod model;
 mod oracle;
 mod restart;

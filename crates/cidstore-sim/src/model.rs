@@ -64,15 +64,20 @@ pub fn apply(model: &mut Model, mutation: &Mutation, rows_max: usize) -> Result<
             }
             Ok(Effect { affected, op: batch.op, rows, by_pattern: false })
         }
-        Mutation::DeleteMatching { pattern, received_at } => {
+        Mutation::DeleteMatching { pattern, received_at, key } => {
             let version = Version { created_at: *received_at, metadata: None };
             let matching = model.keys().filter(|triple| pattern.matches(triple));
-            let rows: Vec<_> = matching.map(|triple| (*triple, version.clone())).collect();
+            let mut rows: Vec<_> = matching.map(|triple| (*triple, version.clone())).collect();
             if rows.len() > rows_max {
                 return Err(Refused::TooManyMatches { limit: rows_max });
             }
             model.retain(|triple, _| !pattern.matches(triple));
-            Ok(Effect { affected: rows.len() as u64, op: Op::Delete, rows, by_pattern: true })
+            let affected = rows.len() as u64;
+            if rows.is_empty() && key.is_some() {
+                let [s, p, o] = [pattern.s, pattern.p, pattern.o].map(Option::unwrap_or_default);
+                rows.push((Triple::new(s, p, o), version));
+            }
+            Ok(Effect { affected, op: Op::Delete, rows, by_pattern: true })
         }
     }
 }

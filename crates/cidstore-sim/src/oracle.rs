@@ -5,6 +5,7 @@
 //! without waiting for the medium may be gone from some record on. Of a group that failed in a way
 //! that leaves the medium's content open, any number of its first records may be there.
 
+use crate::keys::Kept;
 use crate::model::{Effect, Model, Version, apply, difference};
 use cidstore_engine::{Outcome, Refused, Snapshot};
 use cidstore_types::{Mutation, Op, Seq, Triple};
@@ -18,6 +19,8 @@ pub struct Record {
     op: Op,
     pub rows: Vec<(Triple, Version)>,
     by_pattern: bool,
+    /// What repeats of it hear, if it came under a key.
+    kept: Option<Kept>,
 }
 
 impl Record {
@@ -62,6 +65,8 @@ pub struct Oracle {
     /// Those that the log may still have.
     records: Vec<Record>,
     in_flight: Vec<Applied>,
+    /// What was acknowledged of mutations that came under a key.
+    kept: BTreeMap<Box<[u8]>, Kept>,
 }
 
 impl Oracle {
@@ -73,6 +78,7 @@ impl Oracle {
             floor: seq,
             records: Vec::new(),
             in_flight: Vec::new(),
+            kept: BTreeMap::new(),
         }
     }
 
@@ -99,20 +105,45 @@ impl Oracle {
         self.records.get(at).filter(|record| record.first <= seq)
     }
 
-    pub fn prepare(&self, group: &[Mutation], rows_max: usize) -> Prepared {
+    /// What must be remembered after `seq`.
+    pub fn kept_at(&self, seq: Seq) -> Vec<&Kept> {
+        let in_flight = self.in_flight.iter().filter_map(|(record, _)| record.kept.as_ref());
+        self.kept.values().chain(in_flight).filter(|kept| kept.outcome.seq <= seq).collect()
+    }
+
+    pub fn prepare(&self, group: &[Mutation], rows_max: usize, keys_max: usize) -> Prepared {
+        let mut known = self.kept.clone();
         let mut state = Arc::clone(self.model());
         let mut last = self.visible;
         let mut prepared = Prepared { outcomes: Vec::new(), applied: Vec::new() };
         for (i, mutation) in group.iter().enumerate() {
+            if let Some(key) = mutation.key() {
+                let refused = match known.get(key.name()) {
+                    Some(kept) if kept.is_repeated_by(mutation) => Some(Ok(kept.repeated())),
+                    Some(kept) => Some(Err(Refused::KeyTaken { seq: kept.outcome.seq })),
+                    None if known.len() >= keys_max => Some(Err(Refused::TooManyKeys { limit: keys_max })),
+                    None => None,
+                };
+                if let Some(refused) = refused {
+                    prepared.outcomes.push(refused);
+                    continue;
+                }
+            }
             let outcome = apply(Arc::make_mut(&mut state), mutation, rows_max).map(|effect| {
                 let Effect { affected, op, rows, by_pattern } = effect;
                 let (first, count) = (last + 1, rows.len() as u64);
                 last += count;
+                let outcome = Outcome { seq: last, count, affected, is_repeat: false };
                 if count > 0 {
-                    let record = Record { first, op, rows, by_pattern };
+                    let kept = mutation.key().map(|key| {
+                        let kept = Kept { mutation: mutation.clone(), outcome };
+                        known.insert(key.name().into(), kept.clone());
+                        kept
+                    });
+                    let record = Record { first, op, rows, by_pattern, kept };
                     prepared.applied.push((i, (record, Arc::clone(&state))));
                 }
-                Outcome { seq: last, count, affected }
+                outcome
             });
             prepared.outcomes.push(outcome);
         }
@@ -127,9 +158,17 @@ impl Oracle {
             self.floor = synced;
             self.visible = record.last();
             self.states.insert(self.visible, model);
+            self.remember(&record);
             self.records.push(record);
         }
         self.visible > before
+    }
+
+    fn remember(&mut self, record: &Record) {
+        if let Some(kept) = &record.kept {
+            let key = kept.mutation.key().expect("it came under one");
+            self.kept.insert(key.name().into(), kept.clone());
+        }
     }
 
     /// A group was refused, and it is open what of it reached the medium.
@@ -166,7 +205,11 @@ impl Oracle {
     /// A start found this; [`Oracle::judge`] has nothing against it.
     pub fn accept(&mut self, seq: Seq) {
         let model = Arc::clone(self.state(seq).expect("it was judged"));
-        self.records.extend(std::mem::take(&mut self.in_flight).into_iter().map(|(record, _)| record));
+        for (record, _) in std::mem::take(&mut self.in_flight) {
+            self.remember(&record);
+            self.records.push(record);
+        }
+        self.kept.retain(|_, kept| kept.outcome.seq <= seq);
         self.records.retain(|record| record.last() <= seq);
         self.states = BTreeMap::from([(seq, model)]);
         (self.visible, self.durable, self.floor) = (seq, seq, seq);

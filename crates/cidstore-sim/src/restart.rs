@@ -1,6 +1,7 @@
 //! Ends of the process and the power, and the starts that follow.
 
 use crate::generate::{End, Fault};
+use crate::keys;
 use crate::world::World;
 use cidstore_types::Seq;
 use cidstore_wal::WalError;
@@ -76,6 +77,8 @@ impl World {
         }
         let found = snapshot.as_of();
         self.oracle.accept(found);
+        keys::check(&mut store, &self.oracle, found)
+            .unwrap_or_else(|what| panic!("a start found what cannot be: {what}"));
         // What a start found must not be gone at the next one.
         assert_eq!(store.wal().synced_seq(), found, "what a start found is durable");
         if self.seen > found {

@@ -1,7 +1,7 @@
 //! Files damaged at rest: what a start makes of them.
 //!
 //! What is promised, by kind of file:
-//! - the catalog: any damage is refused, with the catalog's name;
+//! - the catalog, and the outcomes under keys: any damage is refused, with the file's name;
 //! - the log: damage is refused, with the segment's name, unless it is in the last group, where it
 //!   cannot be told from a torn one, or where nothing stands;
 //! - the head of a run file, or its length: refused, with its name;
@@ -9,6 +9,7 @@
 //!   it, names file, dataset and place, and leaves the file as it is.
 
 use crate::generate::End;
+use crate::keys;
 use crate::templates::PATH;
 use crate::world::World;
 use cidstore_disk::sim::{Seeded, SimDisk};
@@ -78,6 +79,9 @@ impl Anatomy {
         if path == Path::new(PATH) {
             return Promise::Refused;
         }
+        if path.extension().is_some_and(|extension| extension == "outcomes") {
+            return Promise::Refused;
+        }
         if path.extension().is_some_and(|extension| extension == "wal") {
             return Promise::LastGroup;
         }
@@ -138,14 +142,16 @@ impl World {
                 }
                 self.counts.add("damage_refused", 1);
             }
-            Ok((store, _)) => {
+            Ok((mut store, _)) => {
                 let least = match promise {
                     Promise::Refused => return wrong("the start took it".to_owned()),
                     Promise::LastGroup => self.oracle.floor().max(store.reader().sealed_seq()),
                     Promise::Noticed => return self.check_notice(&twin, &store, path),
                     Promise::Harmless => self.least(),
                 };
-                let judged = self.oracle.judge(&store.reader().snapshot(), least);
+                let found = store.reader().snapshot();
+                let judged = self.oracle.judge(&found, least);
+                let judged = judged.and_then(|()| keys::check(&mut store, &self.oracle, found.as_of()));
                 judged.unwrap_or_else(wrong);
                 self.counts.add("damage_harmless", 1);
             }

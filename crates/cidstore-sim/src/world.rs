@@ -3,6 +3,7 @@
 use crate::counts::Counts;
 use crate::generate::{Live, Plan, Start};
 use crate::hook::HookDisk;
+use crate::keys;
 use crate::model::{Model, ask, difference};
 use crate::oracle::Oracle;
 use crate::templates::{PATH, template};
@@ -135,7 +136,7 @@ impl World {
     }
 
     pub fn commit(&mut self, group: &[Mutation], durability: Durability) {
-        let prepared = self.oracle.prepare(group, self.options.batch_rows_max);
+        let prepared = self.oracle.prepare(group, self.options.batch_rows_max, self.options.keys_max);
         let store = self.store.as_mut().expect("it is open");
         let latched = store.wal().latched().is_some();
         let synced = store.wal().synced_seq();
@@ -146,7 +147,10 @@ impl World {
                 assert!(done > 0 || group.is_empty(), "a group without an outcome");
                 assert_eq!(outcomes, prepared.outcomes[..done], "outcomes of a group");
                 self.counts.add("commits", 1);
-                self.counts.add("mutations", outcomes.iter().flatten().map(|outcome| outcome.count).sum());
+                let done_now = outcomes.iter().flatten().filter(|outcome| !outcome.is_repeat);
+                self.counts.add("mutations", done_now.map(|outcome| outcome.count).sum());
+                let repeats = outcomes.iter().flatten().filter(|outcome| outcome.is_repeat).count() as u64;
+                self.counts.add("repeats", repeats);
                 self.counts.add("refused", outcomes.iter().filter(|outcome| outcome.is_err()).count() as u64);
                 let took_numbers = self.oracle.acknowledge(prepared, done, synced);
                 if took_numbers && durability == Durability::Fsync {
@@ -177,6 +181,13 @@ impl World {
             panic!("{when}: {what}");
         }
         assert_eq!(self.snapshot().as_of(), self.oracle.visible(), "{when}");
+    }
+
+    /// The store remembers what came under keys.
+    pub fn check_keys(&mut self, when: &str) {
+        let store = self.store.as_mut().expect("it is open");
+        let checked = keys::check(store, &self.oracle, self.oracle.visible());
+        checked.unwrap_or_else(|what| panic!("{when}: {what}"));
     }
 
     /// Something that may happen at any moment.
@@ -292,6 +303,7 @@ impl World {
             self.compare_held();
         }
         self.compare("at the end");
+        self.check_keys("at the end");
         ask(&self.snapshot(), self.oracle.model(), &Pattern::ALL, 16);
     }
 

@@ -16,8 +16,18 @@
 //! | … | 12 c | entries (row u32, f64), by ascending row |
 //! | … | 8 m | entries (row u32, length u32), by ascending row |
 //! | … | | metadata texts, one after the other, UTF-8 |
+//!
+//! A batch that came under an idempotency key has form 2: k, the length of the key, stands at offset 2
+//! (u16), and behind all of the above
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 8 | triples affected, as its client was told |
+//! | 16 | fingerprint of the request |
+//! | k | the key |
 
-use crate::Triple;
+use crate::{Fingerprint, IDEMPOTENCY_KEY_BYTES_MAX, Key, Triple};
+use sha2::{Digest, Sha256};
 
 /// What a batch does with its triples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +52,20 @@ pub struct Batch {
     pub created_at: Vec<(u32, f64)>,
     /// Stored metadata of single rows, by strictly ascending row number.
     pub metadata: Vec<(u32, Box<str>)>,
+    /// The idempotency key that it came under.
+    pub key: Option<Box<Key>>,
+}
+
+/// What the record of a mutation with a key keeps for its repeats. The number of triples and the sequence
+/// numbers are the record's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptOutcome<'a> {
+    /// The key, as the client gave it.
+    pub key: &'a [u8],
+    /// What the client asked for: another request under the same key has another one.
+    pub fingerprint: Fingerprint,
+    /// What the client was told: triples inserted, or those deleted that had been present.
+    pub affected: u64,
 }
 
 /// One row of a batch with its columns.
@@ -66,49 +90,82 @@ pub struct BatchError {
 }
 
 const FORM: u8 = 1;
+const FORM_WITH_KEY: u8 = 2;
 const HEAD_BYTES: usize = 32;
 const CREATED_BYTES: usize = 12;
 const META_BYTES: usize = 8;
+const AFFECTED_BYTES: usize = 8;
+/// What form 2 has beside the key.
+const KEPT_BYTES: usize = AFFECTED_BYTES + Fingerprint::BYTES;
 
 impl Batch {
     /// A batch of bare triples.
     pub fn new(op: Op, received_at: f64, rows: Vec<Triple>) -> Self {
-        Self { op, received_at, rows, created_at: Vec::new(), metadata: Vec::new() }
+        Self { op, received_at, rows, created_at: Vec::new(), metadata: Vec::new(), key: None }
+    }
+
+    /// The same under a key.
+    #[must_use]
+    pub fn under(self, name: &[u8]) -> Self {
+        let key = Some(Box::new(Key::new(name, self.fingerprint())));
+        Self { key, ..self }
+    }
+
+    /// Of all that the client asked for: not of the time of receipt, nor of the key.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut hasher = Sha256::new();
+        self.write(FORM, 0, 0.0, |bytes| hasher.update(bytes));
+        Fingerprint::of(hasher)
     }
 
     /// Bytes of the stored form.
     pub fn encoded_len(&self) -> usize {
-        let text: usize = self.metadata.iter().map(|(_, text)| text.len()).sum();
         HEAD_BYTES
             + self.rows.len() * Triple::BYTES
             + self.created_at.len() * CREATED_BYTES
             + self.metadata.len() * META_BYTES
-            + text
+            + self.text_bytes()
+            + self.key.as_ref().map_or(0, |key| KEPT_BYTES + key.name().len())
     }
 
-    /// Appends the stored form to `out`.
-    pub fn encode_into(&self, out: &mut Vec<u8>) {
+    /// Appends the stored form to `out`. `affected` is what the client is told; it is stored where there is
+    /// a key.
+    pub fn encode_into(&self, affected: u64, out: &mut Vec<u8>) {
         out.reserve(self.encoded_len());
-        let text: usize = self.metadata.iter().map(|(_, text)| text.len()).sum();
-        out.extend_from_slice(&[FORM, self.op as u8, 0, 0]);
-        out.extend_from_slice(&(self.rows.len() as u32).to_le_bytes());
-        out.extend_from_slice(&self.received_at.to_le_bytes());
-        out.extend_from_slice(&(self.created_at.len() as u32).to_le_bytes());
-        out.extend_from_slice(&(self.metadata.len() as u32).to_le_bytes());
-        out.extend_from_slice(&(text as u64).to_le_bytes());
+        let mut put = |bytes: &[u8]| out.extend_from_slice(bytes);
+        let Some(key) = &self.key else { return self.write(FORM, 0, self.received_at, &mut put) };
+        self.write(FORM_WITH_KEY, key.name().len() as u16, self.received_at, &mut put);
+        put(&affected.to_le_bytes());
+        put(&key.fingerprint().0);
+        put(key.name());
+    }
+
+    fn text_bytes(&self) -> usize {
+        self.metadata.iter().map(|(_, text)| text.len()).sum()
+    }
+
+    /// Everything but what belongs to the key, piece by piece.
+    fn write(&self, form: u8, key_bytes: u16, received_at: f64, mut put: impl FnMut(&[u8])) {
+        put(&[form, self.op as u8]);
+        put(&key_bytes.to_le_bytes());
+        put(&(self.rows.len() as u32).to_le_bytes());
+        put(&received_at.to_le_bytes());
+        put(&(self.created_at.len() as u32).to_le_bytes());
+        put(&(self.metadata.len() as u32).to_le_bytes());
+        put(&(self.text_bytes() as u64).to_le_bytes());
         for row in &self.rows {
-            out.extend_from_slice(&row.0);
+            put(&row.0);
         }
         for (row, created_at) in &self.created_at {
-            out.extend_from_slice(&row.to_le_bytes());
-            out.extend_from_slice(&created_at.to_le_bytes());
+            put(&row.to_le_bytes());
+            put(&created_at.to_le_bytes());
         }
         for (row, text) in &self.metadata {
-            out.extend_from_slice(&row.to_le_bytes());
-            out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+            put(&row.to_le_bytes());
+            put(&(text.len() as u32).to_le_bytes());
         }
         for (_, text) in &self.metadata {
-            out.extend_from_slice(text.as_bytes());
+            put(text.as_bytes());
         }
     }
 }
@@ -120,6 +177,8 @@ pub struct BatchRef<'a> {
     pub op: Op,
     /// Seconds since the epoch at receipt.
     pub received_at: f64,
+    /// Where it came under an idempotency key: what repeats of it are answered by.
+    pub kept: Option<KeptOutcome<'a>>,
     rows: &'a [[u8; Triple::BYTES]],
     created_at: &'a [[u8; CREATED_BYTES]],
     metadata: &'a [[u8; META_BYTES]],
@@ -134,6 +193,19 @@ fn f64_at(bytes: &[u8], at: usize) -> f64 {
     f64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
 }
 
+impl<'a> KeptOutcome<'a> {
+    /// Reads what form 2 has behind the batch, which is long enough.
+    fn read(bytes: &'a [u8]) -> Self {
+        let (affected, rest) = bytes.split_at(AFFECTED_BYTES);
+        let (fingerprint, key) = rest.split_at(Fingerprint::BYTES);
+        Self {
+            key,
+            fingerprint: Fingerprint(fingerprint.try_into().expect("16 bytes")),
+            affected: u64::from_le_bytes(affected.try_into().expect("8 bytes")),
+        }
+    }
+}
+
 impl<'a> BatchRef<'a> {
     /// Reads a stored batch without copying it. Every length and row number is checked.
     ///
@@ -144,9 +216,13 @@ impl<'a> BatchRef<'a> {
         if bytes.len() < HEAD_BYTES {
             return Err(err("length", 0, bytes.len() as u64, HEAD_BYTES as u64));
         }
-        if bytes[0] != FORM {
-            return Err(err("form", 0, bytes[0].into(), FORM.into()));
-        }
+        let k = usize::from(u16::from_le_bytes([bytes[2], bytes[3]]));
+        let kept_bytes = match bytes[0] {
+            FORM => 0,
+            FORM_WITH_KEY if (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&k) => KEPT_BYTES + k,
+            FORM_WITH_KEY => return Err(err("length of the key", 2, k as u64, 1)),
+            other => return Err(err("form", 0, other.into(), FORM_WITH_KEY.into())),
+        };
         let op = match bytes[1] {
             1 => Op::Insert,
             2 => Op::Delete,
@@ -157,17 +233,19 @@ impl<'a> BatchRef<'a> {
         let m = u32_at(bytes, 20) as usize;
         let text = u64::from_le_bytes(bytes[24..32].try_into().expect("8 bytes"));
         let fixed = HEAD_BYTES + n * Triple::BYTES + c * CREATED_BYTES + m * META_BYTES;
-        let expected = (fixed as u64).saturating_add(text);
+        let expected = ((fixed + kept_bytes) as u64).saturating_add(text);
         if bytes.len() as u64 != expected {
             return Err(err("length", 0, bytes.len() as u64, expected));
         }
+        let (bytes, kept) = bytes.split_at(bytes.len() - kept_bytes);
         let (rows, rest) = bytes[HEAD_BYTES..].split_at(n * Triple::BYTES);
         let (created_at, rest) = rest.split_at(c * CREATED_BYTES);
         let (metadata, text) = rest.split_at(m * META_BYTES);
         let (created_at, metadata) = (created_at.as_chunks().0, metadata.as_chunks().0);
         let text = std::str::from_utf8(text).map_err(|e| err("UTF-8", fixed + e.valid_up_to(), 0, 1))?;
-        let batch =
-            Self { op, received_at: f64_at(bytes, 8), rows: rows.as_chunks().0, created_at, metadata, text };
+        let received_at = f64_at(bytes, 8);
+        let kept = (kept_bytes > 0).then(|| KeptOutcome::read(kept));
+        let batch = Self { op, received_at, kept, rows: rows.as_chunks().0, created_at, metadata, text };
         batch.check_columns(fixed)?;
         Ok(batch)
     }
@@ -288,19 +366,77 @@ mod tests {
                         .filter(|(row, _)| within(row))
                         .map(|(row, text)| (row, text.into()))
                         .collect(),
+                    key: None,
                 }
             })
         })
     }
 
+    /// Of 1 to 256 bytes, or none at all.
+    fn keys() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![Just(Vec::new()), vec(any::<u8>(), 1..=IDEMPOTENCY_KEY_BYTES_MAX)]
+    }
+
+    fn under(batch: Batch, key: &[u8]) -> Batch {
+        if key.is_empty() { batch } else { batch.under(key) }
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_what_was_asked_for() {
+        let triple = |low| {
+            let cid = Cid::from_two_lanes([0, low]);
+            Triple::new(cid, cid, cid)
+        };
+        let batch = Batch::new(Op::Insert, 1.0, vec![triple(1), triple(2)]);
+        let of = |change: &dyn Fn(&mut Batch)| {
+            let mut changed = batch.clone();
+            change(&mut changed);
+            changed.fingerprint()
+        };
+        // When it came, and under which key, is not.
+        assert_eq!(batch.fingerprint(), of(&|batch| batch.received_at = 2.0));
+        assert_eq!(batch.fingerprint(), batch.clone().under(b"k").fingerprint());
+        let others: [&dyn Fn(&mut Batch); 5] = [
+            &|batch| batch.op = Op::Delete,
+            &|batch| batch.rows.swap(0, 1),
+            &|batch| batch.rows.truncate(1),
+            &|batch| batch.created_at.push((1, 1.0)),
+            &|batch| batch.metadata.push((0, "{}".into())),
+        ];
+        for other in others {
+            assert_ne!(batch.fingerprint(), of(other));
+        }
+    }
+
+    #[test]
+    fn a_key_has_a_length() {
+        let batch = Batch::new(Op::Insert, 1.0, Vec::new()).under(b"a key");
+        let mut bytes = Vec::new();
+        batch.encode_into(0, &mut bytes);
+        for k in [0, 4, 6, 257] {
+            let mut wrong = bytes.clone();
+            wrong[2..4].copy_from_slice(&u16::to_le_bytes(k));
+            assert!(BatchRef::decode(&wrong).is_err(), "{k}");
+        }
+        // To a program that does not know keys it is a form that it does not know.
+        bytes[0] = 3;
+        let unknown = BatchRef::decode(&bytes).unwrap_err();
+        assert_eq!(unknown.to_string(), "not a stored batch: form at byte 0: found 3, expected 2");
+    }
+
     proptest! {
         #[test]
-        fn stored_form_round_trips(batch in batches()) {
+        fn stored_form_round_trips(batch in batches(), key in keys(), affected: u64) {
+            let batch = under(batch, &key);
             let mut bytes = Vec::new();
-            batch.encode_into(&mut bytes);
+            batch.encode_into(affected, &mut bytes);
             prop_assert_eq!(bytes.len(), batch.encoded_len());
             let read = BatchRef::decode(&bytes).unwrap();
             prop_assert_eq!((read.op, read.received_at, read.len()), (batch.op, batch.received_at, batch.rows.len()));
+            let kept = batch.key.as_ref().map(|key| {
+                KeptOutcome { key: key.name(), fingerprint: batch.fingerprint(), affected }
+            });
+            prop_assert_eq!(read.kept, kept);
             for (i, row) in read.rows().enumerate() {
                 let own = batch.created_at.iter().find(|(at, _)| *at as usize == i);
                 let meta = batch.metadata.iter().find(|(at, _)| *at as usize == i);
@@ -311,9 +447,15 @@ mod tests {
         }
 
         #[test]
-        fn damaged_bytes_never_panic(batch in batches(), at: prop::sample::Index, value: u8, cut: prop::sample::Index) {
+        fn damaged_bytes_never_panic(
+            batch in batches(),
+            key in keys(),
+            at: prop::sample::Index,
+            value: u8,
+            cut: prop::sample::Index,
+        ) {
             let mut bytes = Vec::new();
-            batch.encode_into(&mut bytes);
+            under(batch, &key).encode_into(1, &mut bytes);
             let at = at.index(bytes.len());
             bytes[at] = value;
             for end in [bytes.len(), cut.index(bytes.len())] {

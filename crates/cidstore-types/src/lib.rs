@@ -13,14 +13,16 @@
 
 mod batch;
 mod cid;
+mod key;
 mod metadata;
 mod mutation;
 mod pattern;
 mod record;
 mod triple;
 
-pub use batch::{Batch, BatchError, BatchRef, Op, Row};
+pub use batch::{Batch, BatchError, BatchRef, KeptOutcome, Op, Row};
 pub use cid::{Cid, CidError};
+pub use key::{Fingerprint, IDEMPOTENCY_KEY_BYTES_MAX, Key};
 pub use metadata::{METADATA_BYTES_MAX, Metadata, MetadataError};
 pub use mutation::Mutation;
 pub use pattern::Pattern;

@@ -1,6 +1,7 @@
 //! The payload of a log record, byte by byte as docs/FORMAT.md states it.
 
 use cidstore_types::{Batch, Cid, Op, Triple};
+use sha2::{Digest, Sha256};
 
 #[test]
 fn stored_batch_is_as_documented() {
@@ -8,7 +9,7 @@ fn stored_batch_is_as_documented() {
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/FORMAT.md")).unwrap();
     let section = format.split("\n### ").find(|section| section.starts_with("Payload: a batch")).unwrap();
     for row in [
-        "| 0 | 1 | form, 1 |",
+        "| 0 | 1 | form, 1;",
         "| 4 | 4 | n,",
         "| 8 | 8 | time",
         "| 16 | 4 | c,",
@@ -17,6 +18,9 @@ fn stored_batch_is_as_documented() {
         "| 32 | 96 n |",
         "| … | 12 c |",
         "| … | 8 m |",
+        "| … | 8 | where the form is 2: triples affected",
+        "| … | 16 | fingerprint",
+        "| … | k | the key",
     ] {
         assert!(section.contains(row), "docs/FORMAT.md does not have {row:?}");
     }
@@ -27,6 +31,7 @@ fn stored_batch_is_as_documented() {
         rows: vec![triple(1), triple(2)],
         created_at: vec![(1, 2.5)],
         metadata: vec![(0, "{}".into())],
+        key: None,
     };
     let mut expected = vec![1, 2, 0, 0, 2, 0, 0, 0];
     expected.extend_from_slice(&1.5f64.to_le_bytes());
@@ -38,6 +43,21 @@ fn stored_batch_is_as_documented() {
     expected.extend_from_slice(&[0, 0, 0, 0, 2, 0, 0, 0]);
     expected.extend_from_slice(b"{}");
     let mut bytes = Vec::new();
-    batch.encode_into(&mut bytes);
+    batch.encode_into(1, &mut bytes);
     assert_eq!(bytes, expected);
+
+    // The fingerprint is that of form 1 received at no time.
+    let mut asked = expected.clone();
+    asked[8..16].fill(0);
+    let fingerprint = Sha256::digest(&asked)[..16].to_vec();
+    expected[0] = 2;
+    expected[2..4].copy_from_slice(&[5, 0]);
+    expected.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
+    expected.extend_from_slice(&fingerprint);
+    expected.extend_from_slice(b"a key");
+    let keyed = batch.under(b"a key");
+    bytes.clear();
+    keyed.encode_into(1, &mut bytes);
+    assert_eq!(bytes, expected);
+    assert_eq!(keyed.encoded_len(), expected.len());
 }

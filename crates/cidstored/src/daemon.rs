@@ -224,6 +224,8 @@ fn store_options(config: &Config) -> Result<StoreOptions, Fatal> {
         memory_rows_max: config.promotion_threshold.saturating_mul(MEMORY_FACTOR),
         // As many rows as are asked for can be sealed at once, in 64 runs.
         tidy_rows_max: defaults.tidy_rows_max.max(config.promotion_threshold / 16),
+        key_ttl_s: config.idempotency_ttl_s.into(),
+        keys_max: config.idempotency_keys_max,
         ..defaults
     })
 }
@@ -245,6 +247,7 @@ impl Daemon {
             sealed_seq = report.sealed_seq,
             last_seq = report.last_seq,
             replayed = report.replayed,
+            keys = report.keys,
             torn_bytes = report.wal.torn_bytes,
             elapsed = ?start.elapsed(),
             "store open"

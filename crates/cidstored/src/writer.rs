@@ -175,8 +175,7 @@ impl Writer {
     /// Commits a group, or the first part of it; whose mutations are done leave `recipients`.
     fn commit(&mut self, mutations: &[Mutation], recipients: &mut Vec<Recipient>) {
         if let Err(failure) = self.wait_for_memory() {
-            let results = vec![Err(failure); recipients.len()];
-            return self.tell(recipients, results);
+            return self.refuse(mutations, recipients, &failure);
         }
         let durability = match self.shared.config.durability {
             Durability::Fsync => cidstore_engine::Durability::Fsync,
@@ -187,26 +186,50 @@ impl Writer {
         self.shared.metrics.commit_seconds.add(start.elapsed());
         match committed {
             Ok(outcomes) => {
-                let results = outcomes.into_iter().map(|outcome| {
-                    outcome.map_err(|refused| Failure {
-                        code: match refused {
-                            Refused::UnreadablePage(_) => ErrorCode::Internal,
-                            _ => ErrorCode::TooLarge,
-                        },
-                        message: refused.to_string().into(),
-                    })
-                });
-                self.committed(mutations, recipients, results.collect());
+                let results =
+                    outcomes.into_iter().map(|outcome| outcome.map_err(|refused| self.refused(&refused)));
+                let results = results.collect();
+                self.committed(mutations, recipients, results);
             }
             Err(error) => {
                 let failure = self.failed(&error);
                 if failure.code == ErrorCode::StorageFull {
                     self.shared.metrics.full_refused_total.add(recipients.len() as u64);
                 }
-                let results = vec![Err(failure); recipients.len()];
-                self.tell(recipients, results);
+                self.refuse(mutations, recipients, &failure);
             }
         }
+    }
+
+    /// Tells all of a group that nothing of it can be done now; but what was done before was.
+    fn refuse(&self, mutations: &[Mutation], recipients: &mut Vec<Recipient>, failure: &Failure) {
+        let result = |mutation| match self.store.known(mutation) {
+            Some(known) => {
+                self.shared.metrics.repeats_total.add(u64::from(known.is_ok()));
+                known.map_err(|refused| self.refused(&refused))
+            }
+            None => Err(failure.clone()),
+        };
+        self.tell(recipients, mutations.iter().map(result).collect());
+    }
+
+    /// What a mutation hears that was refused, while the others of its group were not.
+    fn refused(&self, refused: &Refused) -> Failure {
+        let code = match refused {
+            Refused::UnreadablePage(_) => ErrorCode::Internal,
+            Refused::KeyTaken { .. } => {
+                self.shared.metrics.key_conflicts_total.one();
+                ErrorCode::Conflict
+            }
+            Refused::TooManyKeys { .. } => {
+                self.shared.metrics.keys_refused_total.one();
+                ErrorCode::Overloaded
+            }
+            Refused::TooManyMatches { .. } | Refused::TooManyRows { .. } | Refused::TooManyBytes { .. } => {
+                ErrorCode::TooLarge
+            }
+        };
+        Failure { code, message: refused.to_string().into() }
     }
 
     fn committed(
@@ -219,16 +242,22 @@ impl Writer {
         metrics.commits_total.one();
         metrics.mutations_total.add(results.len() as u64);
         let mut last: Option<Seq> = None;
+        let mut wrote = false;
         for (mutation, outcome) in mutations.iter().zip(&results) {
             let Ok(outcome) = outcome else { continue };
+            if outcome.is_repeat {
+                metrics.repeats_total.one();
+                continue;
+            }
             last = Some(outcome.seq);
+            wrote |= outcome.count > 0;
             let inserts =
                 matches!(mutation, Mutation::Batch(batch) if batch.op == cidstore_types::Op::Insert);
             let counter =
                 if inserts { &metrics.triples_inserted_total } else { &metrics.triples_deleted_total };
             counter.add(outcome.affected);
         }
-        if self.shared.health.set_full(false) {
+        if wrote && self.shared.health.set_full(false) {
             tracing::info!("there is room again: writes resume");
         }
         self.tell(recipients, results);

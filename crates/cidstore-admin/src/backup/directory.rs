@@ -4,7 +4,7 @@
 //! complete, and a generation that has its name has a manifest.
 
 use super::error::BackupError;
-use super::manifest::{MANIFEST, MANIFEST_SUM, Manifest, parse_run_name};
+use super::manifest::{MANIFEST, MANIFEST_SUM, Manifest, OUTCOMES, parse_run_name};
 use super::place;
 use crate::held::io_error;
 use crate::progress::Progress;
@@ -125,6 +125,7 @@ impl Directory {
         number: u64,
         manifest: &Manifest,
         catalog: &[u8],
+        outcomes: Option<&[u8]>,
     ) -> Result<(), BackupError> {
         let folder = self.generation(number);
         let new = beside(&folder, NEW);
@@ -132,7 +133,8 @@ impl Directory {
         let (text, line) = manifest.encode();
         let parts: [(&str, &[u8]); 3] =
             [(&manifest.catalog.file, catalog), (MANIFEST_SUM, line.as_bytes()), (MANIFEST, text.as_bytes())];
-        for (name, bytes) in parts {
+        let outcomes = outcomes.map(|bytes| (OUTCOMES, bytes));
+        for (name, bytes) in outcomes.into_iter().chain(parts) {
             let file = RealDisk.open(&new.join(name), Open::Create)?;
             file.write_at(bytes, 0)?;
             file.sync_all()?;
@@ -200,8 +202,9 @@ impl Directory {
         proven: &mut HashSet<PathBuf>,
         progress: &mut Progress<'_, '_>,
     ) -> Result<(), BackupError> {
-        let catalog = &manifest.catalog;
-        let mut files = vec![(self.generation(number).join(&catalog.file), catalog.bytes, catalog.sha256)];
+        let folder = self.generation(number);
+        let own = std::iter::once(&manifest.catalog).chain(&manifest.outcomes);
+        let mut files: Vec<_> = own.map(|own| (folder.join(&own.file), own.bytes, own.sha256)).collect();
         files.extend(manifest.runs.iter().map(|run| (self.root.join(&run.file), run.bytes, run.sha256)));
         for (path, bytes, sum) in files {
             if !proven.contains(&path) {

@@ -4,6 +4,7 @@ use crate::held::HeldError;
 use crate::progress::Stopped;
 use crate::sum::Sum;
 use cidstore_disk::{DiskError, LockError};
+use cidstore_engine::StoreError;
 use cidstore_engine::hdf5::Hdf5Error;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -81,6 +82,9 @@ pub enum BackupError {
         /// As it was recorded.
         expected: Sum,
     },
+    /// The outcomes of mutations that came under keys cannot be used.
+    #[error(transparent)]
+    Outcomes(#[from] StoreError),
     /// A manifest cannot be used.
     #[error("{}: {what}: choose another generation of the backup", path.display())]
     Manifest {

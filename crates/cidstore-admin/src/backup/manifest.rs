@@ -20,6 +20,8 @@ pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const MANIFEST_SUM: &str = "manifest.json.sha256";
 /// Name of the catalog in its generation. Not `.h5`: its links lead nowhere from there.
 pub(super) const CATALOG: &str = "catalog";
+/// Name of the outcomes in their generation.
+pub(super) const OUTCOMES: &str = "outcomes";
 
 /// What belongs to a generation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,14 +41,17 @@ pub struct Manifest {
     /// Rows of all its runs: at least as many as there are triples.
     pub rows: u64,
     /// The catalog of that moment.
-    pub catalog: CatalogFile,
+    pub catalog: OwnFile,
+    /// The outcomes of mutations that came under idempotency keys, if there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcomes: Option<OwnFile>,
     /// The run files, oldest first.
     pub runs: Vec<RunFile>,
 }
 
-/// The catalog of a generation.
+/// A file that belongs to a generation alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CatalogFile {
+pub struct OwnFile {
     /// Its name in the generation's folder.
     pub file: String,
     /// Its length.
@@ -87,6 +92,12 @@ pub(super) fn run_name(id: u64, sum: Sum) -> String {
     format!("{id:06}-{sum}.h5")
 }
 
+impl OwnFile {
+    fn new(name: &str, bytes: &[u8]) -> Self {
+        Self { file: name.into(), bytes: bytes.len() as u64, sha256: Sum::of(bytes) }
+    }
+}
+
 /// Number and sum from the name of such a file.
 pub(super) fn parse_run_name(name: &str) -> Option<(u64, Sum)> {
     let (id, sum) = name.strip_suffix(".h5")?.split_once('-')?;
@@ -95,7 +106,14 @@ pub(super) fn parse_run_name(name: &str) -> Option<(u64, Sum)> {
 
 impl Manifest {
     /// Describes the state of `catalog`, whose bytes are `bytes` and whose run files have these sums.
-    pub(super) fn new(catalog: &Catalog, bytes: &[u8], sums: &[Sum], created_at: f64) -> Self {
+    pub(super) fn new(
+        catalog: &Catalog,
+        bytes: &[u8],
+        outcomes: Option<&[u8]>,
+        sums: &[Sum],
+        created_at: f64,
+    ) -> Self {
+        let outcomes = outcomes.map(|bytes| OwnFile::new(OUTCOMES, bytes));
         let run = |(entry, sum): (&RunEntry, &Sum)| RunFile {
             file: run_path(&catalog.store_id, entry.id, *sum),
             id: entry.id,
@@ -113,9 +131,12 @@ impl Manifest {
             seq: catalog.sealed_seq,
             created_at,
             created_by: concat!("cidctl ", env!("CARGO_PKG_VERSION")).into(),
-            bytes: bytes.len() as u64 + catalog.runs.iter().map(|run| run.file_bytes).sum::<u64>(),
+            bytes: bytes.len() as u64
+                + outcomes.as_ref().map_or(0, |file| file.bytes)
+                + catalog.runs.iter().map(|run| run.file_bytes).sum::<u64>(),
             rows: catalog.runs.iter().map(|run| run.rows).sum(),
-            catalog: CatalogFile { file: CATALOG.into(), bytes: bytes.len() as u64, sha256: Sum::of(bytes) },
+            catalog: OwnFile::new(CATALOG, bytes),
+            outcomes,
             runs: catalog.runs.iter().zip(sums).map(run).collect(),
         }
     }
@@ -174,6 +195,9 @@ impl Manifest {
         if manifest.catalog.file != CATALOG {
             return Err(format!("the catalog's file is {:?}, expected {CATALOG:?}", manifest.catalog.file));
         }
+        if let Some(OwnFile { file, .. }) = manifest.outcomes.as_ref().filter(|own| own.file != OUTCOMES) {
+            return Err(format!("the file of outcomes is {file:?}, expected {OUTCOMES:?}"));
+        }
         for run in &manifest.runs {
             let expected = run_path(&store_id, run.id, run.sha256);
             if run.file != expected {
@@ -223,8 +247,8 @@ mod tests {
             next_run_id: 8,
             runs: vec![entry],
         };
-        let manifest = Manifest::new(&catalog, b"catalog", &[Sum::of(b"run")], 12.5);
-        assert_eq!((manifest.bytes, manifest.store_id()), (9007, [0xab; 16]));
+        let manifest = Manifest::new(&catalog, b"catalog", Some(b"known"), &[Sum::of(b"run")], 12.5);
+        assert_eq!((manifest.bytes, manifest.store_id()), (9012, [0xab; 16]));
         let write = |text: &str, line: &str| {
             std::fs::write(folder.path().join(MANIFEST), text).unwrap();
             std::fs::write(folder.path().join(MANIFEST_SUM), line).unwrap();
@@ -239,6 +263,7 @@ mod tests {
         for (from, to) in [
             ("runs/abab", "../abab"),
             ("\"catalog\",", "\"/etc/passwd\","),
+            ("\"outcomes\",", "\"../outcomes\","),
             ("\"store_id\": \"ab", "\"store_id\": \"x"),
             ("\"format_version\": 1", "\"format_version\": 2"),
             ("cidstore backup", "other"),

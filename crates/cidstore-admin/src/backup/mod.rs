@@ -17,7 +17,7 @@ mod place;
 mod restore;
 
 pub use error::BackupError;
-pub use manifest::{CatalogFile, Manifest, RunFile};
+pub use manifest::{Manifest, OwnFile, RunFile};
 pub use place::Method;
 pub(crate) use restore::is_leap;
 pub use restore::{RestoreOptions, RestoreReport, restore};
@@ -27,6 +27,7 @@ use crate::progress::{Progress, Watch};
 use crate::sum::Sum;
 use check::RunCheck;
 use cidstore_disk::{Disk, RealDisk};
+use cidstore_engine::files::{Outcomes, Places};
 use directory::{Directory, check_file, name_of};
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
@@ -83,6 +84,7 @@ pub fn backup(
     let mut progress = Progress::new(watch);
     let directory = Directory::for_writing(to)?;
     let held = Held::open(data, options.at_least)?;
+    let outcomes = outcomes_of(data, &held)?;
     let folder = directory.runs_of(&held.catalog.store_id)?;
     progress.expect(held.catalog.runs.iter().map(|run| run.file_bytes).sum());
     let (mut sums, mut added, mut mended) = (Vec::new(), Vec::new(), Vec::new());
@@ -101,9 +103,9 @@ pub fn backup(
 
     let generations = directory.generations()?;
     let generation = generations.last().map_or(1, |last| last + 1);
-    let manifest = Manifest::new(&held.catalog, &held.bytes, &sums, options.now);
+    let manifest = Manifest::new(&held.catalog, &held.bytes, outcomes.as_deref(), &sums, options.now);
     progress.begin(format!("writing generation {generation}"))?;
-    directory.add_generation(generation, &manifest, &held.bytes)?;
+    directory.add_generation(generation, &manifest, &held.bytes, outcomes.as_deref())?;
     progress.begin("removing what is not needed any more")?;
     let mut report = BackupReport {
         generation,
@@ -117,6 +119,19 @@ pub fn backup(
     };
     prune(&directory, options.keep, &mut report, &mut progress)?;
     Ok(report)
+}
+
+/// The outcomes of mutations under keys that belong to the state that is held, where there are any. The file
+/// has them before a catalog needs them, and so may have more.
+fn outcomes_of(data: &Path, held: &Held) -> Result<Option<Vec<u8>>, BackupError> {
+    let path = Places::of(data).outcomes;
+    if !RealDisk.exists(&path)? {
+        return Ok(None);
+    }
+    let (store_id, seq) = (held.catalog.store_id, held.catalog.sealed_seq);
+    let mut outcomes = Outcomes::read(&path, &manifest::read_file(&path)?, &store_id)?;
+    outcomes.cut(seq);
+    Ok(Some(outcomes.encode(&store_id, seq)))
 }
 
 /// The sum of the run file in the backup, if it is there and may stay.

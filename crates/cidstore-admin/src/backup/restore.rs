@@ -116,10 +116,32 @@ pub fn restore(
         }
     }
     RealDisk.sync_dir(&places.runs)?;
+    bring_outcomes(&directory.generation(generation), &report.manifest, &places)?;
     progress.begin("naming the catalog")?;
     RealDisk.rename(&restoring, data)?;
     sync_dir_of(data)?;
     Ok(report)
+}
+
+/// Puts the outcomes of mutations under keys in their place, or sees that there are none, as in the generation.
+/// Durable before the catalog has its name.
+fn bring_outcomes(generation: &Path, manifest: &Manifest, places: &Places) -> Result<(), BackupError> {
+    let to = &places.outcomes;
+    place::remove_if_there(to)?;
+    let Some(own) = &manifest.outcomes else { return Ok(()) };
+    let from = generation.join(&own.file);
+    let bytes = read_file(&from)?;
+    let found = Sum::of(&bytes);
+    if found != own.sha256 {
+        return Err(BackupError::Sum { path: from, found, expected: own.sha256 });
+    }
+    let new = beside(to, ".new");
+    place::remove_if_there(&new)?;
+    let file = RealDisk.open(&new, Open::Create)?;
+    file.write_at(&bytes, 0)?;
+    file.sync_all()?;
+    RealDisk.rename(&new, to)?;
+    sync_dir_of(to)
 }
 
 /// Refuses to choose between stores: the newest generation may be of one that was begun anew in the place
@@ -151,7 +173,7 @@ fn refuse_if_occupied(data: &Path) -> Result<(), BackupError> {
     if RealDisk.exists(&repair)? {
         return occupied(&repair, "a repair that was interrupted, which would go on with the restored store");
     }
-    let Places { wal, runs, .. } = Places::of(data);
+    let Places { wal, runs, outcomes, .. } = Places::of(data);
     if !names(&wal)?.is_empty() {
         return occupied(&wal, "the log of a store, with mutations that no backup may have");
     }
@@ -162,6 +184,9 @@ fn refuse_if_occupied(data: &Path) -> Result<(), BackupError> {
         if left.is_none() {
             return occupied(&restoring, "no catalog, so that no restore has left it");
         }
+    }
+    if left.is_none() && RealDisk.exists(&outcomes)? {
+        return occupied(&outcomes, "outcomes of a store's mutations, and no restore has left them");
     }
     let new = beside(&restoring, ".new");
     if RealDisk.exists(&new)? && !is_begun_catalog(data, &new)? {

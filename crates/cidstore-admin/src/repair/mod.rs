@@ -20,6 +20,7 @@ mod catalog;
 mod decision;
 mod head;
 mod logged;
+mod outcomes;
 mod plan;
 mod report;
 mod salvage;

@@ -25,6 +25,9 @@ const REPORT_NEW: &str = "report.new";
 /// The catalog to be, in the repair's folder.
 const CATALOG_NEW: &str = "catalog.new";
 
+/// The outcomes to be, likewise.
+const OUTCOMES_NEW: &str = "outcomes.new";
+
 /// New run files, made in the repair's folder.
 pub(super) struct Files {
     folder: PathBuf,
@@ -73,6 +76,7 @@ pub(super) struct Plan {
     made: Vec<u64>,
     aside: Vec<(PathBuf, String)>,
     catalog: Option<Catalog>,
+    outcomes: Option<Vec<u8>>,
 }
 
 /// Looks at everything, and makes what is to replace what is damaged.
@@ -99,7 +103,9 @@ pub(super) fn make(look: &mut Look<'_>, places: &Places, dry_run: bool) -> Resul
         making.fill_gaps(&logged)?;
     }
     making.runs(&logged)?;
+    let sealed = making.catalog.sealed_seq;
     making.log(&logged)?;
+    let outcomes = making.outcomes(&logged, sealed)?;
     making.catalog.next_run_id = making.files.next.max(making.catalog.next_run_id);
     let is_new = former.as_ref().is_none_or(|former| *former != making.catalog);
     if is_new && former.is_some() {
@@ -111,7 +117,7 @@ pub(super) fn make(look: &mut Look<'_>, places: &Places, dry_run: bool) -> Resul
     if is_new || !aside.is_empty() {
         report.folder = Some(folder.clone());
     }
-    Ok(Plan { report, folder, made: files.made, aside, catalog: is_new.then_some(catalog) })
+    Ok(Plan { report, folder, made: files.made, aside, catalog: is_new.then_some(catalog), outcomes })
 }
 
 /// The folder of this repair: the first without a report of an earlier one.
@@ -407,6 +413,10 @@ impl Plan {
         if let Some(catalog) = &self.catalog {
             write(CATALOG_NEW, &write_catalog(catalog).map_err(StoreError::from)?)?;
             placed.push((within(CATALOG_NEW), name(&places.catalog)));
+        }
+        if let Some(outcomes) = &self.outcomes {
+            write(OUTCOMES_NEW, outcomes)?;
+            placed.push((within(OUTCOMES_NEW), name(&places.outcomes)));
         }
         write(REPORT_NEW, self.report.to_text().as_bytes())?;
         placed.push((within(REPORT_NEW), within(REPORT)));

@@ -18,7 +18,8 @@ use crate::log;
 use crate::look::Look;
 use crate::progress::{Stopped, Watch};
 use cidstore_disk::{Disk, File, Open};
-use cidstore_engine::files::{Places, read_catalog};
+use cidstore_engine::StoreError;
+use cidstore_engine::files::{Outcomes, Places, read_catalog};
 use cidstore_engine::hdf5::Catalog;
 use cidstore_types::Seq;
 use serde_json::{Value, json};
@@ -46,6 +47,8 @@ pub struct VerifyReport {
     pub rows: u64,
     /// Everything up to here is in run files.
     pub sealed_seq: Seq,
+    /// Outcomes of mutations that came under a key, in the file that holds those of what is sealed.
+    pub keys: usize,
     /// Log segments.
     pub segments: usize,
     /// Records in them.
@@ -72,6 +75,7 @@ impl VerifyReport {
             "runs": self.runs,
             "rows": self.rows,
             "sealed_seq": self.sealed_seq,
+            "keys": self.keys,
             "segments": self.segments,
             "records": self.records,
             "last_seq": self.last_seq,
@@ -121,6 +125,7 @@ pub fn verify(
             }
         }
     }
+    report.keys = check_outcomes(&mut look, &places.outcomes, &content.store_id);
     let log = log::read(&mut look, &listed, content.store_id, &mut |_| ())?;
     report.records = log.records;
     report.last_seq = content.sealed_seq.max(log.next.saturating_sub(1));
@@ -137,6 +142,32 @@ pub fn verify(
     stray::look_for(&mut look, &places, &content);
     report.findings = look.findings;
     Ok(report)
+}
+
+/// How many outcomes under keys there are in their file.
+fn check_outcomes(look: &mut Look<'_>, path: &Path, store_id: &[u8; 16]) -> usize {
+    match read_outcomes(&**look.disk, path, store_id) {
+        Ok(outcomes) => outcomes.map_or(0, |outcomes| outcomes.len()),
+        Err(error) => {
+            let finding = Finding::damage(path, "the file of outcomes under idempotency keys", &error);
+            let unread = matches!(&error, StoreError::Disk(error) if error.op != "read");
+            let remedy = "find out why it cannot be read, and verify again";
+            look.found(if unread { finding.as_a(Weight::Unchecked, remedy) } else { finding });
+            0
+        }
+    }
+}
+
+/// The outcomes under keys in their file, if there is one.
+pub(crate) fn read_outcomes(
+    disk: &dyn Disk,
+    path: &Path,
+    store_id: &[u8; 16],
+) -> Result<Option<Outcomes>, StoreError> {
+    match disk.open(path, Open::Read) {
+        Err(error) if error.is_not_found() => Ok(None),
+        file => Outcomes::read(path, &file?.read_all()?, store_id).map(Some),
+    }
 }
 
 /// Reads the catalog, and holds it so that the files that it names stay.

@@ -68,6 +68,11 @@ impl Made {
         self.commit(batch)
     }
 
+    /// Bare triples, under an idempotency key.
+    pub fn insert_under(&mut self, numbers: Range<u64>, key: &[u8]) -> u64 {
+        self.commit(Batch::new(Op::Insert, 1000.25, numbers.map(triple).collect()).under(key))
+    }
+
     pub fn delete(&mut self, numbers: Range<u64>) -> u64 {
         self.commit(Batch::new(Op::Delete, 0.0, numbers.map(triple).collect()))
     }

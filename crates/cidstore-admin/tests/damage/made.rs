@@ -159,7 +159,7 @@ impl Made {
         let mut model = Model::new();
         for (first, batch) in &self.history {
             let mut payload = Vec::new();
-            batch.encode_into(&mut payload);
+            batch.encode_into(batch.rows.len() as u64, &mut payload);
             let stored = cidstore_types::BatchRef::decode(&payload).unwrap();
             for (seq, row) in (*first..).zip(stored.rows()) {
                 if lost.iter().any(|(from, to)| (*from..=*to).contains(&seq)) {

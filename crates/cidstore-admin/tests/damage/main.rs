@@ -2,6 +2,7 @@
 //! makes of them.
 
 mod compacted;
+mod keys;
 mod made;
 mod repair;
 mod verify;

@@ -107,6 +107,9 @@ impl Verifier {
         let state = Arc::clone(&self.state);
         let (mut begun, mut ended) = (state.verification.watch_wanted(), state.verification.watch_wanted());
         while begun.wait_for(|wanted| *wanted).await.is_ok() {
+            if !state.verification.pick_up() {
+                continue;
+            }
             tracing::info!("mirror: a verification begins");
             let outcome = tokio::select! {
                 biased;

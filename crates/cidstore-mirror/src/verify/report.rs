@@ -127,6 +127,8 @@ impl VerificationReport {
 #[derive(Default)]
 struct Inner {
     running: Option<VerificationReport>,
+    /// Somebody is at it.
+    is_picked_up: bool,
     last: Option<VerificationReport>,
 }
 
@@ -150,6 +152,7 @@ impl Verification {
             return false;
         }
         inner.running = Some(VerificationReport::new(options));
+        inner.is_picked_up = false;
         self.wanted.send_replace(true);
         true
     }
@@ -157,7 +160,20 @@ impl Verification {
     /// Has the one under way not go on. `false` where there is none.
     pub fn cancel(&self) -> bool {
         let inner = self.inner();
-        inner.running.is_some() && self.wanted.send_replace(false)
+        let was_wanted = inner.running.is_some() && self.wanted.send_replace(false);
+        if was_wanted && !inner.is_picked_up {
+            // Nobody has begun who would see it.
+            drop(inner);
+            self.end(Outcome::Cancelled);
+        }
+        was_wanted
+    }
+
+    /// Whoever compares is at it now. `false` where that is not wanted any more.
+    pub(super) fn pick_up(&self) -> bool {
+        let mut inner = self.inner();
+        inner.is_picked_up = inner.running.is_some();
+        inner.is_picked_up
     }
 
     /// Whether one is under way.
@@ -207,6 +223,7 @@ mod tests {
         assert!(verification.begin(options) && !verification.begin(VerifyOptions::default()));
         assert_eq!(verification.running().unwrap().options, options);
         verification.update(|report| report.missing = 2);
+        assert!(verification.pick_up());
         assert!(verification.cancel() && !*verification.watch_wanted().borrow());
         // Until whoever compares has seen that, it is under way.
         assert!(!verification.begin(options));
@@ -214,6 +231,15 @@ mod tests {
         let last = verification.last().unwrap();
         assert_eq!((last.missing, last.outcome), (2, Some(Outcome::Cancelled)));
         assert!(verification.running().is_none() && verification.begin(options));
+    }
+
+    #[test]
+    fn one_that_is_cancelled_before_it_began_is_over() {
+        let verification = Verification::default();
+        assert!(verification.begin(VerifyOptions::default()) && verification.cancel());
+        assert_eq!(verification.last().unwrap().outcome, Some(Outcome::Cancelled));
+        assert!(!verification.pick_up() && !verification.cancel());
+        assert!(verification.begin(VerifyOptions::default()) && verification.pick_up());
     }
 
     #[test]

@@ -91,13 +91,12 @@ fn seen(form: ValueForm, hash: &TripleHash, reply: &Value) -> Result<Seen, Failu
         Value::Nil => Ok(Seen::Nothing),
         // A hash without any of the fields.
         Value::Array(fields) if fields.iter().all(|field| *field == Value::Nil) => Ok(Seen::Nothing),
-        Value::BulkString(_) | Value::Array(_) => Ok(match form.decode(reply) {
-            Some(record) => Seen::Value {
-                digest: digest(record.to_json(hash).to_string().as_bytes()),
-                is_triple: record.triple.hash() == *hash,
-            },
-            None => Seen::Value { digest: digest(format!("{reply:?}").as_bytes()), is_triple: false },
-        }),
+        Value::BulkString(_) | Value::Array(_) => {
+            let is_triple = form.triple(reply).is_some_and(|triple| triple.hash() == *hash);
+            let text = form.decode(reply).map(|record| record.to_json(hash).to_string());
+            let digest = digest(text.unwrap_or_else(|| format!("{reply:?}")).as_bytes());
+            Ok(Seen::Value { digest, is_triple })
+        }
         other => Err(Failure::unexpected_reply("the reading of a value", other)),
     }
 }

@@ -159,7 +159,7 @@ impl Rig {
     /// Appends a batch and makes it visible, in the log and in the model.
     pub fn commit(&mut self, batch: &Batch) {
         let mut payload = Vec::new();
-        batch.encode_into(&mut payload);
+        batch.encode_into(batch.rows.len() as u64, &mut payload);
         self.wal.append(batch.rows.len() as u32, &payload).unwrap();
         let last = self.wal.flush().unwrap();
         {

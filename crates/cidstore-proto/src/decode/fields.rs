@@ -57,6 +57,7 @@ fields! {
     BytesPerSecond = "bytes_per_second",
     Sample = "sample",
     Repair = "repair",
+    IdempotencyKey = "idempotency_key",
 }
 
 impl Field {

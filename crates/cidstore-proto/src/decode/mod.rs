@@ -15,7 +15,7 @@ use crate::{
     Command, CompactAction, Encoding, Format, GET_HASHES_MAX, Limits, MirrorAction, MutateKind,
     QUERY_LIMIT_DEFAULT, REQUEST_ID_BYTES_MAX, Rejection, Request, RequestId,
 };
-use cidstore_types::{Batch, Cid, Mutation, Op, Pattern, Triple, TripleHash};
+use cidstore_types::{Batch, Cid, IDEMPOTENCY_KEY_BYTES_MAX, Mutation, Op, Pattern, Triple, TripleHash};
 use fault::{Fallible, Fault, Within, excerpt};
 use fields::{Field, Fields};
 use json::Json;
@@ -125,10 +125,10 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
     fn command(mut self) -> Fallible<Command> {
         match self.name()? {
             CommandName::Ping => Ok(Command::Ping),
-            CommandName::Insert => self.insert(),
-            CommandName::BatchInsert => self.batch(Op::Insert, MutateKind::BatchInsert),
-            CommandName::Delete => self.delete(),
-            CommandName::BatchDelete => self.batch(Op::Delete, MutateKind::BatchDelete),
+            CommandName::Insert => self.once(Self::insert),
+            CommandName::BatchInsert => self.once(|it| it.batch(Op::Insert, MutateKind::BatchInsert)),
+            CommandName::Delete => self.once(Self::delete),
+            CommandName::BatchDelete => self.once(|it| it.batch(Op::Delete, MutateKind::BatchDelete)),
             CommandName::Query => self.query(),
             CommandName::Count => Ok(Command::Count { pattern: self.pattern("count")? }),
             CommandName::Lookup => {
@@ -191,7 +191,40 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
         self.cid(field)?.ok_or_else(|| missing().field(field.name()))
     }
 
-    fn insert(&self) -> Fallible<Command> {
+    /// A mutation, under its idempotency key if it has one.
+    fn once(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Fallible<(Mutation, MutateKind)>,
+    ) -> Fallible<Command> {
+        // The key first: what is read of it is little, and the rows may be many.
+        let key = self.idempotency_key()?;
+        let (mut mutation, kind) = read(self)?;
+        if let Some(key) = key {
+            mutation = mutation.under(&key);
+        }
+        Ok(Command::Mutate { mutation, kind })
+    }
+
+    fn idempotency_key(&self) -> Fallible<Option<Cow<'a, [u8]>>> {
+        let field = Field::IdempotencyKey;
+        let key = match self.fields.token(field)? {
+            None => return Ok(None),
+            Some(Token::Bin(bytes)) => Cow::Borrowed(bytes),
+            Some(Token::Str(Cow::Borrowed(text))) => Cow::Borrowed(text.as_bytes()),
+            Some(Token::Str(Cow::Owned(text))) => Cow::Owned(text.into_bytes()),
+            Some(other) => return Err(other.unexpected("a text, or bytes").field(field.name())),
+        };
+        match key.len() {
+            0 => Err(Fault::invalid("empty: expected from 1 to 256 bytes").field(field.name())),
+            1..=IDEMPOTENCY_KEY_BYTES_MAX => Ok(Some(key)),
+            found => {
+                let message = format!("{found} bytes: the limit is {IDEMPOTENCY_KEY_BYTES_MAX}");
+                Err(Fault::too_large(message).field(field.name()))
+            }
+        }
+    }
+
+    fn insert(&mut self) -> Fallible<(Mutation, MutateKind)> {
         let triple = if KEY_VALUE.into_iter().any(|field| self.has(field)) {
             self.only("insert", &KEY_VALUE)?;
             Triple::new(self.required_cid(Field::Key)?, Cid::ZERO, self.required_cid(Field::Value)?)
@@ -210,10 +243,10 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
         }
         let mut rows = Rows::default();
         rows.push(triple, extra, self.limits)?;
-        Ok(self.mutate(Op::Insert, MutateKind::Insert, rows))
+        Ok((self.mutation(Op::Insert, rows), MutateKind::Insert))
     }
 
-    fn delete(&self) -> Fallible<Command> {
+    fn delete(&mut self) -> Fallible<(Mutation, MutateKind)> {
         // A part that a client's mistake made null must not widen what is deleted.
         if let Some(field) = SPO.into_iter().chain(KEY_VALUE).find(|field| self.fields.is_null(*field)) {
             return Err(Fault::invalid(NULL).field(field.name()));
@@ -229,11 +262,10 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
                 "delete takes one or more of s, p, o, or key, or key and value: found none",
             ));
         }
-        let mutation = Mutation::DeleteMatching { pattern, received_at: self.received_at };
-        Ok(Command::Mutate { mutation, kind: MutateKind::Delete })
+        Ok((Mutation::delete_matching(pattern, self.received_at), MutateKind::Delete))
     }
 
-    fn batch(&mut self, op: Op, kind: MutateKind) -> Fallible<Command> {
+    fn batch(&mut self, op: Op, kind: MutateKind) -> Fallible<(Mutation, MutateKind)> {
         let command = if op == Op::Insert { "batch_insert" } else { "batch_delete" };
         let Some(field) = BATCH.into_iter().find(|field| self.has(*field)) else {
             self.only(command, &BATCH)?;
@@ -246,7 +278,7 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
             Field::Packed => self.packed()?,
             _ => self.fields.take_rows(field)?,
         };
-        Ok(self.mutate(op, kind, rows))
+        Ok((self.mutation(op, rows), kind))
     }
 
     fn packed(&self) -> Fallible<Rows> {
@@ -272,14 +304,14 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
         Ok(Rows { triples: rows.iter().map(|row| Triple(*row)).collect(), ..Rows::default() })
     }
 
-    fn mutate(&self, op: Op, kind: MutateKind, rows: Rows) -> Command {
+    fn mutation(&self, op: Op, rows: Rows) -> Mutation {
         let mut batch = Batch::new(op, self.received_at, rows.triples);
         // What is deleted needs no metadata; it was checked all the same.
         if op == Op::Insert {
             batch.created_at = rows.created_at;
             batch.metadata = rows.metadata;
         }
-        Command::Mutate { mutation: Mutation::Batch(batch), kind }
+        Mutation::Batch(batch)
     }
 
     fn pattern(&self, command: &str) -> Fallible<Pattern> {

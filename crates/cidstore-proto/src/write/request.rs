@@ -3,12 +3,12 @@
 use super::reply::{cid, metadata_fields, metadata_len};
 use super::writer::Writer;
 use crate::{Command, CompactAction, Encoding, Format, MirrorAction, MutateKind, RequestId};
-use cidstore_types::{Batch, Cid, Metadata, Mutation, Pattern, Triple};
+use cidstore_types::{Batch, Cid, Key, Metadata, Mutation, Pattern, Triple};
 
 /// Appends a request to `out`. `form` is how CIDs are written: [`Format::E`] as text,
 /// [`Format::List`] as four lanes, [`Format::Bin`] as 32 bytes, [`Format::Hex`] as hex digits;
 /// [`Format::Packed`] as [`Format::Bin`], and a batch of bare triples as one value. Bytes are hex
-/// digits in JSON. `received_at` of a mutation is not sent: the daemon has its own.
+/// digits in JSON: an idempotency key that is no text is another one there. `received_at` of a mutation is not sent: the daemon has its own.
 pub fn encode_request(
     command: &Command,
     encoding: Encoding,
@@ -16,7 +16,7 @@ pub fn encode_request(
     form: Format,
     out: &mut Vec<u8>,
 ) {
-    let mut to = Writing { to: Writer::new(out, encoding), request_id, form };
+    let mut to = Writing { to: Writer::new(out, encoding), request_id, mutation_key: None, form };
     match command {
         Command::Ping => to.head("ping", 0),
         Command::Stats => to.head("stats", 0),
@@ -46,7 +46,10 @@ pub fn encode_request(
                 to.to.bool(true);
             }
         }
-        Command::Mutate { mutation, kind } => to.mutate(mutation, *kind),
+        Command::Mutate { mutation, kind } => {
+            to.mutation_key = mutation.key().map(Key::name);
+            to.mutate(mutation, *kind);
+        }
         Command::Query { pattern, limit, cursor, format, metadata } => {
             let more = usize::from(cursor.is_some()) + usize::from(*metadata);
             to.head("query", bound(pattern) + 2 + more);
@@ -106,18 +109,28 @@ fn bound(pattern: &Pattern) -> usize {
 struct Writing<'o, 'r> {
     to: Writer<'o>,
     request_id: Option<&'r RequestId>,
+    mutation_key: Option<&'r [u8]>,
     form: Format,
 }
 
 impl Writing<'_, '_> {
     /// Begins the map, of this many fields beside these.
     fn head(&mut self, command: &str, fields: usize) {
-        self.to.map(1 + usize::from(self.request_id.is_some()) + fields);
+        let own = 1 + usize::from(self.request_id.is_some()) + usize::from(self.mutation_key.is_some());
+        self.to.map(own + fields);
         self.to.key("command");
         self.to.str(command);
         if let Some(id) = self.request_id {
             self.to.key("request_id");
             self.to.request_id(id);
+        }
+        if let Some(key) = self.mutation_key {
+            self.to.key("idempotency_key");
+            // The same key as text and as bytes: text wherever it is some, since JSON has no bytes.
+            match std::str::from_utf8(key) {
+                Ok(text) => self.to.str(text),
+                Err(_) => self.to.bin(key),
+            }
         }
     }
 

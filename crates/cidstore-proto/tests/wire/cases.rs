@@ -37,7 +37,7 @@ fn commands() -> Vec<(&'static str, Command)> {
     one.created_at = vec![(0, 1_730_505_600.25)];
     one.metadata = vec![(0, metadata().to_stored(1 << 16).expect("small"))];
     let deletes = |pattern| Command::Mutate {
-        mutation: Mutation::DeleteMatching { pattern, received_at: 0.0 },
+        mutation: Mutation::delete_matching(pattern, 0.0),
         kind: MutateKind::Delete,
     };
     let verify = |sample, repair| Command::Mirror { action: MirrorAction::Verify { sample, repair } };
@@ -65,6 +65,24 @@ fn commands() -> Vec<(&'static str, Command)> {
         ),
         ("delete of a subject", deletes(Pattern { s, ..Pattern::ALL })),
         ("delete of a triple", deletes(Pattern { s, p, o })),
+        (
+            "insert under a key",
+            mutate(
+                MutateKind::Insert,
+                Batch::new(Op::Insert, 0.0, vec![triple(9)]).under("Schlüssel-1".as_bytes()),
+            ),
+        ),
+        (
+            "batch_delete under the longest key",
+            mutate(MutateKind::BatchDelete, Batch::new(Op::Delete, 0.0, vec![triple(1)]).under(&[b'k'; 256])),
+        ),
+        (
+            "delete under a key",
+            Command::Mutate {
+                mutation: Mutation::delete_matching(Pattern { s, ..Pattern::ALL }, 0.0).under(b"k"),
+                kind: MutateKind::Delete,
+            },
+        ),
         ("query of everything", query(Pattern::ALL, 1000, None, Format::E, false)),
         ("query", query(Pattern { s: None, p, o }, 5, Some(vec![0, 1, 255]), Format::List, true)),
         ("query in hex", query(Pattern { s, p: None, o: None }, 100_000, None, Format::Hex, false)),
@@ -116,6 +134,9 @@ fn bad() -> Vec<(&'static str, Vec<u8>)> {
         ("bytes in JSON", r#"{"command":"query","format":"packed"}"#),
         ("truncated", r#"{"command":"ping","x":[1,2"#),
         ("something behind the end", r#"{"command":"ping"} x"#),
+        ("an empty key", r#"{"command":"delete","s":"E(1,2)","idempotency_key":"","request_id":"r"}"#),
+        ("a key that is a number", r#"{"command":"batch_insert","triples":[],"idempotency_key":5}"#),
+        ("a key twice", r#"{"command":"ping","idempotency_key":"a","idempotency_key":"a"}"#),
         ("NaN", r#"{"command":"insert","s":"E(1,2)","p":"E(1,2)","o":"E(1,2)","created_at":NaN}"#),
     ] {
         all.push((name, text.into()));

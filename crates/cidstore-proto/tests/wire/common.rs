@@ -134,7 +134,7 @@ pub fn commands(json: bool) -> impl Strategy<Value = Command> {
         }),
         patterns().prop_filter("a delete of everything is refused", |p| *p != Pattern::ALL).prop_map(
             |pattern| Command::Mutate {
-                mutation: Mutation::DeleteMatching { pattern, received_at: RECEIVED_AT },
+                mutation: Mutation::delete_matching(pattern, RECEIVED_AT),
                 kind: MutateKind::Delete
             }
         ),

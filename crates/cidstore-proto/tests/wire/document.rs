@@ -4,7 +4,7 @@ use cidstore_proto::{
     COMMANDS, Encoding, ErrorCode, Format, GET_HASHES_MAX, Limits, NOTIFICATION_TRIPLES_MAX, Notification,
     QUERY_LIMIT_DEFAULT, REQUEST_ID_BYTES_MAX, VERSION, encode_notification,
 };
-use cidstore_types::{Op, Triple};
+use cidstore_types::{IDEMPOTENCY_KEY_BYTES_MAX, Op, Triple};
 
 fn document() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto/README.md");
@@ -61,6 +61,7 @@ fn limits() {
         limits.query_limit_max,
         GET_HASHES_MAX,
         REQUEST_ID_BYTES_MAX,
+        IDEMPOTENCY_KEY_BYTES_MAX,
         NOTIFICATION_TRIPLES_MAX,
     ];
     assert_eq!(column("limits", 1), expected.map(|limit| limit.to_string()));

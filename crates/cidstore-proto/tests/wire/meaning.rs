@@ -120,6 +120,11 @@ pub fn request(request: &Request) -> Value {
         Command::Mirror { action } => ("mirror", json!({ "action": action.name() })),
     };
     merge(&mut fields, json!({"command": name, "request_id": request_id(request.request_id.as_ref())}));
+    if let Command::Mutate { mutation, .. } = &request.command
+        && let Some(key) = mutation.key()
+    {
+        merge(&mut fields, json!({"idempotency_key": hex_or_null(Some(key.name()))}));
+    }
     fields
 }
 

@@ -4,6 +4,9 @@ use super::value::{Bytes, Value};
 use super::{ConfigError, Loaded};
 use std::collections::BTreeMap;
 
+/// As many keys as can be numbered with 32 bits, by far.
+const IDEMPOTENCY_KEYS_CEILING: usize = 1 << 30;
+
 /// Refuses contradictions, naming the settings and where they came from.
 pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     let config = &loaded.config;
@@ -11,7 +14,7 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     let refuse = |text: String| Err(ConfigError::Contradiction(text));
 
     // A zero here would mean "unlimited" to the socket library, or a queue that takes nothing.
-    let positive: [(&str, u64); 22] = [
+    let positive: [(&str, u64); 24] = [
         ("connections_max", config.connections_max as u64),
         ("handshake_ms", config.handshake_ms.into()),
         ("tcp_keepalive_idle_s", config.tcp_keepalive_idle_s.into()),
@@ -29,6 +32,8 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
         ("batch_bytes_max", config.batch_bytes_max.0),
         ("writer_queue_max", config.writer_queue_max as u64),
         ("promotion_threshold", config.promotion_threshold as u64),
+        ("idempotency_ttl_s", config.idempotency_ttl_s.into()),
+        ("idempotency_keys_max", config.idempotency_keys_max as u64),
         ("pub_message_bytes_max", config.pub_message_bytes_max.0),
         ("pub_topics_max", config.pub_topics_max as u64),
         ("reply_bytes_per_client_max", config.reply_bytes_per_client_max.0),
@@ -57,6 +62,12 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
         }
     }
 
+    if config.idempotency_keys_max > IDEMPOTENCY_KEYS_CEILING {
+        return refuse(format!(
+            "{} must be at most {IDEMPOTENCY_KEYS_CEILING}",
+            named("idempotency_keys_max")
+        ));
+    }
     let at_most: [(&str, u64, &str, u64); 5] = [
         ("metadata_bytes_max", config.metadata_bytes_max.0, "message_bytes_max", config.message_bytes_max.0),
         (

@@ -159,6 +159,10 @@ settings! {
     changes_retain: u64 = "1000000", "CIDSTORE_CHANGES_RETAIN";
     /// Over this size of the log, a mirror that is behind owes a rebuild instead of holding it.
     wal_retain_bytes_max: Bytes = "8GiB", "CIDSTORE_WAL_RETAIN_BYTES_MAX";
+    /// How long the outcome of a mutation with an `idempotency_key` is remembered for its repeats.
+    idempotency_ttl_s: u32 = "86400", "REDIS_IDEMPOTENCY_TTL", "CIDSTORE_IDEMPOTENCY_TTL_S";
+    /// Most outcomes that are remembered, at 100 bytes of memory each; while there are as many, mutations with further keys get 429.
+    idempotency_keys_max: usize = "1000000", "CIDSTORE_IDEMPOTENCY_KEYS_MAX";
     /// Bytes of run files read a second, in the background, against their checksums; 0 reads none. See also `cidctl verify`.
     scrub_bytes_per_second: Bytes = "8MiB", "CIDSTORE_SCRUB_BYTES_PER_SECOND";
     /// How long that pauses when it has read all of them.

@@ -42,6 +42,7 @@ pub fn gauges(shared: &Shared) -> Vec<Gauge> {
         let stats = engine.reader.stats();
         push("seq", "Last visible mutation.", stats.seq as f64, false);
         push("sealed_seq", "Last mutation that is in run files.", stats.sealed_seq as f64, false);
+        push("idempotency_keys", "Mutations remembered for their repeats.", stats.keys as f64, false);
         push("memory_runs", "Runs in memory.", stats.memory_runs as f64, false);
         push("memory_rows", "Rows of runs in memory.", stats.memory_rows as f64, false);
         push("memory_bytes", "Bytes of runs in memory.", stats.memory_bytes as f64, false);

@@ -54,6 +54,13 @@ fn storage(shared: &Shared) -> Check {
                 Work::ALL.into_iter().find_map(|work| Some((work, shared.health.trouble(work)?)))
             {
                 (Level::Degraded, format!("{} fails: {error}", work.name()))
+            } else if stats.keys >= shared.config.idempotency_keys_max {
+                let output = format!(
+                    "{} idempotency keys are remembered, as many as may be: mutations with further ones are \
+                     refused. Raise idempotency_keys_max, or shorten idempotency_ttl_s",
+                    stats.keys
+                );
+                (Level::Degraded, output)
             } else if let Some(damage) = stats.damaged.first() {
                 (Level::Degraded, format!("{} damaged run files; the first: {damage}", stats.damaged.len()))
             } else {

@@ -103,6 +103,12 @@ table! {
         triples_deleted_total;
         /// Mutations (requests) committed.
         mutations_total;
+        /// Mutations that were repeats of earlier ones under the same idempotency key, and changed nothing.
+        repeats_total;
+        /// Mutations refused because another one came under their idempotency key.
+        key_conflicts_total;
+        /// Mutations refused because as many idempotency keys are remembered as may be.
+        keys_refused_total;
         /// Group commits.
         commits_total;
         /// Mutations refused because the medium was full.
