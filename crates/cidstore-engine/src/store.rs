@@ -141,13 +141,11 @@ impl Staged<'_> {
         let StoreOptions { key_ttl_s: ttl, keys_max, .. } = self.shared.options;
         let known = &self.shared.outcomes;
         let first = self.outcomes.find(&asked.key).or_else(|| known.find(&asked.key, now, ttl));
-        match first {
-            Some(first) => Some(first.again(asked)),
-            None => {
-                let room = keys_max.saturating_sub(self.outcomes.entries.len());
-                (!known.has_room(room, now, ttl)).then_some(Err(Refused::TooManyKeys { limit: keys_max }))
-            }
+        if let Some(first) = first {
+            return Some(first.again(asked));
         }
+        let room = keys_max.saturating_sub(self.outcomes.entries.len());
+        (!known.has_room(room, now, ttl)).then_some(Err(Refused::TooManyKeys { limit: keys_max }))
     }
 
     /// Builds a run of what was staged, so that `view` shows all of it.

@@ -185,7 +185,7 @@ impl Follower {
             Plan::Tail { .. } if replaced => {
                 Plan::Rebuild { why: "Redis lost data while another form of it was replaced", replace: true }
             }
-            plan => plan,
+            plan @ Plan::Tail { .. } => plan,
         })
     }
 

@@ -311,12 +311,11 @@ impl Reader {
     fn failed(&self, open: Option<&Arc<Open>>, failure: &Failure) {
         let failures = locked(&self.inner.state).failures.saturating_add(1);
         let until = Instant::now() + backoff(failures, self.inner.backoff_max, fastrand::f64());
-        let counts = match open {
-            Some(open) => self.close(open, until),
-            None => {
-                locked(&self.inner.state).link = Link::Closed(until);
-                true
-            }
+        let counts = if let Some(open) = open {
+            self.close(open, until)
+        } else {
+            locked(&self.inner.state).link = Link::Closed(until);
+            true
         };
         if counts {
             locked(&self.inner.state).failures = failures;

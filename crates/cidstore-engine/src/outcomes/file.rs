@@ -111,7 +111,9 @@ pub(crate) fn decode(path: &Path, bytes: &[u8], store_id: &[u8; 16]) -> Result<V
 /// The bytes of a file of these outcomes.
 pub(crate) fn encode(entries: &[Entry], store_id: &[u8; 16], through: Seq) -> Vec<u8> {
     let mut body = Vec::with_capacity(entries.len() * ENTRY_BYTES);
-    entries.iter().for_each(|entry| entry.encode_into(&mut body));
+    for entry in entries {
+        entry.encode_into(&mut body);
+    }
     let mut bytes = head(store_id, through, entries.len() as u64, crc32c::crc32c(&body)).to_vec();
     bytes.append(&mut body);
     bytes

@@ -353,10 +353,10 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
         let name = match self.fields.token(Field::Action)? {
             None => return Ok(names[0]),
             Some(Token::Str(name)) => name,
-            Some(other) => return Err(unknown_action(other, &names)),
+            Some(other) => return Err(unknown_action(&other, &names)),
         };
         let known = names.into_iter().find(|known| known.eq_ignore_ascii_case(&name));
-        known.ok_or_else(|| unknown_action(Token::Str(name), &names))
+        known.ok_or_else(|| unknown_action(&Token::Str(name), &names))
     }
 
     fn compact_action(&self) -> Fallible<CompactAction> {
@@ -459,7 +459,7 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
     fn get(&self) -> Fallible<Command> {
         let (one, many) = (self.fields.token(Field::TripleHash)?, self.fields.value(Field::TripleHashes));
         match (one, many) {
-            (Some(one), None) => Ok(Command::Get { hash: hash(one).field(Field::TripleHash.name())? }),
+            (Some(one), None) => Ok(Command::Get { hash: hash(&one).field(Field::TripleHash.name())? }),
             (None, Some(mut many)) => {
                 Ok(Command::GetMany { hashes: hashes(&mut many).field(Field::TripleHashes.name())? })
             }
@@ -470,8 +470,8 @@ impl<'a, S: Source<'a>> Reader<'_, S> {
     }
 }
 
-fn hash(token: Token<'_>) -> Fallible<TripleHash> {
-    let hash = match &token {
+fn hash(token: &Token<'_>) -> Fallible<TripleHash> {
+    let hash = match token {
         Token::Str(text) => TripleHash::parse(text),
         Token::Bin(bytes) => <[u8; 32]>::try_from(*bytes).ok().map(TripleHash),
         _ => None,
@@ -491,11 +491,11 @@ fn hashes<'a, S: Source<'a>>(src: &mut S) -> Fallible<Vec<TripleHash>> {
                 "more than {GET_HASHES_MAX}, the limit: ask several times"
             )));
         }
-        hashes.push(src.token().and_then(hash).index(hashes.len())?);
+        hashes.push(src.token().and_then(|token| hash(&token)).index(hashes.len())?);
     }
     Ok(hashes)
 }
 
-fn unknown_action(found: Token<'_>, names: &[&str]) -> Fault {
+fn unknown_action(found: &Token<'_>, names: &[&str]) -> Fault {
     found.unexpected(&format!("one of {}", names.join(", "))).field(Field::Action.name())
 }
